@@ -1,0 +1,151 @@
+"""One user's access to a database file: reads, writes and transactions, with every failure named."""
+
+import os
+import sqlite3
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+from . import files, pool
+from .errors import database_exception, session_exception
+from .forking import FORK_GATE
+
+Row = tuple[Any, ...]
+
+
+class Database:
+    """A database file, opened; safe to use from any thread.
+
+    Attributes:
+        path: The file's absolute path, or `:memory:`.
+    """
+
+    def __init__(self, db_path: str | os.PathLike[str] | None, *, synchronous: str, timeout: float) -> None:
+        """Open the file, creating or upgrading it as needed.
+
+        Args:
+            db_path: See `files.resolve`.
+            synchronous: FULL or NORMAL.
+            timeout: Seconds to wait for another writer.
+
+        Raises:
+            TypeError: If the path is not text.
+            ValueError: If the path is empty, or a setting is none that there is.
+            SessionException: If the file cannot be opened, or is not for us.
+        """
+        if synchronous not in ("FULL", "NORMAL"):
+            raise ValueError(f"synchronous=<{synchronous!r}> | must be 'FULL' or 'NORMAL'")
+        # SQLite counts milliseconds in 32 bits.
+        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < 2**31 / 1000:
+            raise ValueError(f"timeout=<{timeout!r}> | must be a positive number of seconds, at most 24 days")
+        self._settings = pool.Settings(synchronous, timeout)
+        self.path = files.resolve(db_path)
+        self._pool = self._acquire_pool()
+        self._release_pool = weakref.finalize(self, _release, self._pool)
+
+    def _acquire_pool(self) -> pool.Pool:
+        FORK_GATE.enter()
+        try:
+            return pool.acquire(self.path, self._settings)
+        except OSError as error:
+            raise session_exception(f"{self.path} | cannot be opened: {error}") from error
+        except sqlite3.Error as error:
+            raise database_exception(self.path, error, self._settings.timeout) from error
+        finally:
+            FORK_GATE.leave()
+
+    def close(self) -> None:
+        """Stop using the file; its connections are closed when nobody in the process uses it. May be repeated."""
+        self._release_pool()
+
+    def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        """Return all rows of one query.
+
+        Raises:
+            SessionException: If SQLite fails.
+        """
+        with _Visit(self) as connection:
+            return connection.execute(sql, parameters).fetchall()
+
+    def write(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+        """Run one statement as a transaction of its own and return how many rows it changed.
+
+        Raises:
+            sqlite3.IntegrityError: If a constraint does not allow it; the caller knows what it means.
+            SessionException: If SQLite fails otherwise, or another writer takes too long.
+        """
+        with _Visit(self, writing=True) as connection:
+            return connection.execute(sql, parameters).rowcount
+
+    @contextmanager
+    def transaction(self, *, write: bool = True) -> Iterator[sqlite3.Connection]:
+        """Run several statements as one: all of them happen, or none; readers see the same moment throughout.
+
+        Args:
+            write: Whether anything is written; a transaction that only reads never waits.
+
+        Raises:
+            sqlite3.IntegrityError, SessionException: As `write`.
+        """
+        with _Visit(self, writing=write) as connection:
+            connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+
+class _Visit:
+    """The thread's connection, held until the block ends, with what `sqlite3` raises translated."""
+
+    __slots__ = ("_connection", "_database", "_writing")
+
+    def __init__(self, database: Database, writing: bool = False) -> None:
+        self._database = database
+        self._writing = writing
+
+    def __enter__(self) -> sqlite3.Connection:
+        database = self._database
+        if not database._release_pool.alive:
+            raise session_exception(f"{database.path} | was closed here")
+        FORK_GATE.enter()
+        try:
+            if self._writing and not database._pool.write_lock.acquire(timeout=database._settings.timeout):
+                raise database_exception(database.path, sqlite3.OperationalError("locked"), database._settings.timeout)
+            try:
+                self._connection = database._pool.connection(database._settings)
+            except BaseException:
+                if self._writing:
+                    database._pool.write_lock.release()
+                raise
+        except sqlite3.Error as error:
+            FORK_GATE.leave()
+            raise database_exception(database.path, error, database._settings.timeout) from error
+        except BaseException:
+            FORK_GATE.leave()
+            raise
+        return self._connection
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        database = self._database
+        self._connection.lock.release()
+        if self._writing:
+            database._pool.write_lock.release()
+        FORK_GATE.leave()
+        if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError):
+            raise database_exception(database.path, error, database._settings.timeout) from error
+
+
+def _release(used: pool.Pool) -> None:
+    FORK_GATE.enter()
+    try:
+        pool.release(used)
+    finally:
+        FORK_GATE.leave()

@@ -1,0 +1,30 @@
+"""How failures are worded: every one is a `SessionException` that names the file.
+
+Nothing here puts text of a conversation into a message: ids, types and places only.
+"""
+
+import sqlite3
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from strands.types.exceptions import SessionException
+
+
+def session_exception(message: str) -> "SessionException":
+    """Build Strands' `SessionException`, which is imported only when something failed."""
+    from strands.types.exceptions import SessionException
+
+    return SessionException(message)
+
+
+def database_exception(path: str, error: sqlite3.Error, timeout: float) -> "SessionException":
+    """Say what an `sqlite3` error means for the person who meets it.
+
+    Args:
+        path: The database file.
+        error: What `sqlite3` raised; the caller raises from it.
+        timeout: Seconds that a writer waited for another one.
+    """
+    if "locked" in str(error) or "busy" in str(error):
+        return session_exception(f"{path} | another writer held the database for more than {timeout:g} seconds")
+    return session_exception(f"{path} | {error}")

@@ -1,0 +1,61 @@
+"""Where the database file is, and how it and its folders come to be readable by their owner only."""
+
+import os
+from contextlib import suppress
+
+from .errors import session_exception
+
+MEMORY = ":memory:"
+ENVIRONMENT_VARIABLE = "STRANDS_SQLITE_DB_PATH"
+DEFAULT_PATH = "./sessions.db"
+
+
+def resolve(db_path: str | os.PathLike[str] | None) -> str:
+    """Return the absolute path of the database file, or `:memory:`.
+
+    Args:
+        db_path: The path given; None takes `STRANDS_SQLITE_DB_PATH`, and without that `./sessions.db`.
+            `~` is expanded and links are followed, so that one file has one name.
+
+    Raises:
+        TypeError: If the path is not text.
+        ValueError: If the path is empty.
+        SessionException: If it leads to a directory or to something that is no regular file.
+    """
+    source = "db_path"
+    if db_path is None:
+        source = ENVIRONMENT_VARIABLE
+        db_path = os.environ.get(ENVIRONMENT_VARIABLE, DEFAULT_PATH)
+    given = os.fspath(db_path)
+    if not isinstance(given, str):
+        raise TypeError(f"{source}=<{given!r}> | path must be text")
+    if not given.strip():
+        raise ValueError(f"{source} | path cannot be empty")
+    if given == MEMORY:
+        return MEMORY
+    path = os.path.realpath(os.path.expanduser(given))
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise session_exception(f"{path} | not a file that could be a database")
+    return path
+
+
+def create_private(path: str) -> None:
+    """Create an empty file that only its owner can read, unless something is there already.
+
+    Missing parent folders are created in the same way. SQLite gives a database's `-wal` and `-shm`
+    the mode of the file itself.
+
+    Raises:
+        OSError: If the place does not allow it.
+    """
+    missing = []
+    folder = os.path.dirname(path)
+    while not os.path.isdir(folder):
+        missing.append(folder)
+        folder = os.path.dirname(folder)
+    for folder in reversed(missing):
+        with suppress(FileExistsError):  # another process created it at the same moment
+            os.mkdir(folder, 0o700)
+    with suppress(FileExistsError):
+        # O_EXCL also refuses a link that appeared since the path was resolved.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))

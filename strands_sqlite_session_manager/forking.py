@@ -1,0 +1,70 @@
+"""Keeps `os.fork` and open databases apart.
+
+SQLite's own notes forbid carrying a connection across a fork, and not using it in the child is not
+enough: the library keeps its record of file locks per process, and a child inherits that record
+without the locks. It would believe that it holds what it does not, and its parent could remove the
+write-ahead log under it. So nothing may be open at the moment of the fork: work in progress is
+waited for, everything is closed, and parent and child open what they need again.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+
+
+class ForkGate:
+    """Lets any number of threads work on databases, and a fork wait until none does."""
+
+    def __init__(self) -> None:
+        self._before_fork: list[Callable[[], None]] = []
+        self._reset()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(before=self._close, after_in_parent=self._open, after_in_child=self._reset)
+
+    def before_fork(self, callback: Callable[[], None]) -> None:
+        """Call back before every fork, when no thread is inside the gate."""
+        self._before_fork.append(callback)
+
+    def enter(self) -> None:
+        """Go in, waiting while a fork is under way; a thread that is inside may enter again."""
+        depth = getattr(self._thread, "depth", 0)
+        if depth == 0:
+            with self._changed:
+                while self._forking not in (None, threading.get_ident()):
+                    self._changed.wait()
+                self._inside += 1
+        self._thread.depth = depth + 1
+
+    def leave(self) -> None:
+        """Go out as often as entered."""
+        self._thread.depth -= 1
+        if self._thread.depth == 0:
+            with self._changed:
+                self._inside -= 1
+                if self._forking is not None:
+                    self._changed.notify_all()
+
+    def _reset(self) -> None:
+        self._changed = threading.Condition()  # reentrant: the garbage collector can come by at any time
+        self._thread = threading.local()
+        self._inside = 0
+        self._forking: int | None = None  # the thread that forks
+
+    def _close(self) -> None:
+        own = 1 if getattr(self._thread, "depth", 0) else 0
+        with self._changed:
+            while self._forking is not None:
+                self._changed.wait()
+            self._forking = threading.get_ident()
+            while self._inside > own:
+                self._changed.wait()
+        for callback in self._before_fork:
+            callback()
+
+    def _open(self) -> None:
+        with self._changed:
+            self._forking = None
+            self._changed.notify_all()
+
+
+FORK_GATE = ForkGate()

@@ -1,0 +1,44 @@
+"""What may be a session id, an agent id or an orchestrator's id."""
+
+import os
+from functools import lru_cache
+
+
+@lru_cache(maxsize=4096)
+def validate_id(value: str, kind: str) -> str:
+    """Return an id that every Strands session store can hold.
+
+    The rule and its wording are upstream's (`strands._identifier`), and empty ids are refused as well.
+
+    Args:
+        value: The id.
+        kind: What it identifies: `session` or `agent` (which upstream also says of orchestrators).
+
+    Raises:
+        TypeError: If the id is not a string.
+        ValueError: If it is empty or blank, holds a path separator, or is not valid Unicode.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{kind}_id=<{value!r}> | id must be a string")
+    if not value.strip():
+        raise ValueError(f"{kind}_id={value} | id cannot be empty or blank")
+    if os.path.basename(value) != value:
+        raise ValueError(f"{kind}_id={value} | id cannot contain path separators")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{kind}_id={value!r} | id cannot contain lone surrogates") from error
+    return value
+
+
+def validate_message_id(value: int) -> int:
+    """Return a message id that a 64-bit column can hold.
+
+    Raises:
+        ValueError: If it is not an integer, or too large for SQLite.
+    """
+    if not isinstance(value, int):
+        raise ValueError(f"message_id=<{value}> | message id must be an integer")
+    if not -(2**63) <= value < 2**63:
+        raise ValueError(f"message_id=<{value}> | message id must fit in 64 bits")
+    return value

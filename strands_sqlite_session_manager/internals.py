@@ -1,0 +1,89 @@
+"""Every name of Strands' that is not public, in one place.
+
+`tests/test_strands_internals.py` fails when a release of Strands changes one of them.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from strands.hooks import AfterInvocationEvent, HookCallback, HookRegistry, events, registry
+from strands.types.session import SessionAgent
+
+_INTERNAL_STATE: Mapping[str, Callable[[Any], Any]] = {
+    "interrupt_state": lambda agent: agent._interrupt_state.to_dict(),
+    "model_state": lambda agent: agent._model_state,
+}
+
+
+class AgentReader:
+    """Reads of an agent what a session keeps beside its messages, as `SessionAgent.from_agent` does.
+
+    It is asked at every message, and `from_agent` copies the agent's whole state. Where Strands counts the
+    versions of a state (from 1.30 on), an unchanged one is left out.
+    """
+
+    def __init__(self) -> None:
+        self._internal_keys: set[str] | None = None
+        self._state: Any = None
+        self._version: int | None = None
+
+    def read(self, agent: Any) -> dict[str, Any]:
+        """Return the values of the columns of `agents` that may have changed since the last call."""
+        version = agent.state._get_version() if hasattr(agent.state, "_get_version") else None
+        if (
+            self._internal_keys is None
+            or not self._internal_keys <= _INTERNAL_STATE.keys()
+            or version is None
+            or version != self._version
+            or agent.state is not self._state
+        ):
+            session_agent = to_session_agent(agent)
+            self._state, self._version = agent.state, version
+            self._internal_keys = set(session_agent._internal_state)
+            return {
+                "state": session_agent.state,
+                "conversation_manager_state": session_agent.conversation_manager_state,
+                "internal_state": session_agent._internal_state,
+            }
+        conversation_manager = getattr(agent, "conversation_manager", None)
+        return {
+            "conversation_manager_state": {} if conversation_manager is None else conversation_manager.get_state(),
+            "internal_state": {key: _INTERNAL_STATE[key](agent) for key in self._internal_keys},
+        }
+
+    def forget(self) -> None:
+        """Read everything the next time: what was read last could not be stored."""
+        self._internal_keys = None
+
+
+def to_session_agent(agent: Any) -> SessionAgent:
+    """Describe an agent of any kind; in older versions, a BidiAgent has a way of its own."""
+    if _is_early_bidi(agent):
+        return SessionAgent.from_bidi_agent(agent)  # type: ignore[attr-defined, no-any-return, unused-ignore]
+    return SessionAgent.from_agent(agent)
+
+
+def restore_internal_state(session_agent: SessionAgent, agent: Any) -> None:
+    """Put an agent's interrupts and its model's state back."""
+    if _is_early_bidi(agent):
+        session_agent.initialize_bidi_internal_state(agent)  # type: ignore[attr-defined, unused-ignore]
+    else:
+        session_agent.initialize_internal_state(agent)
+
+
+def _is_early_bidi(agent: Any) -> bool:
+    return hasattr(SessionAgent, "from_bidi_agent") and not hasattr(agent, "conversation_manager")
+
+
+def add_late_callbacks(hooks: HookRegistry, callback: HookCallback[Any], updated: HookCallback[Any]) -> None:
+    """Register for what only newer versions of Strands can say.
+
+    Args:
+        hooks: The agent's hooks.
+        callback: Called after an invocation, when every other callback was; older versions have no order.
+        updated: Called when the framework replaces a message; older versions do not tell.
+    """
+    if hasattr(registry, "HookOrder"):
+        hooks.add_callback(AfterInvocationEvent, callback, order=float("inf"))
+    if hasattr(events, "MessageUpdatedEvent"):
+        hooks.add_callback(events.MessageUpdatedEvent, updated)

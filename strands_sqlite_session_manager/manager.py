@@ -1,0 +1,327 @@
+"""The session manager: one session of a database file, for the agents and orchestrators that live in it."""
+
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from strands.agent.state import AgentState
+from strands.hooks.registry import HookRegistry
+from strands.session.repository_session_manager import RepositorySessionManager
+from strands.types.content import Message
+from strands.types.exceptions import SessionException
+from strands.types.session import SessionAgent, SessionType
+
+from .codec import decode, decode_state, encode, encode_state, timestamp
+from .exceptions import StaleSessionException
+from .identifiers import validate_id
+from .internals import AgentReader, add_late_callbacks, restore_internal_state
+from .live import LiveAgent, StaleError
+from .repository import SQLiteSessionRepository
+
+if TYPE_CHECKING:
+    from strands.multiagent.base import MultiAgentBase
+
+logger = logging.getLogger(__name__)
+
+
+class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
+    """One session in a SQLite file, to be given to an agent, a Graph or a Swarm.
+
+    An agent that is built on a session resumes to what the last one on it held: messages, state, the state
+    of its conversation manager and its interrupts. The manager is also a `SQLiteSessionRepository`.
+
+    Example:
+        ```python
+        from strands import Agent
+        from strands_sqlite_session_manager import SQLiteSessionManager
+
+        agent = Agent(session_manager=SQLiteSessionManager("my-session", "sessions.db"))
+        ```
+    """
+
+    def __init__(
+        self,
+        session_id: str,
+        db_path: str | os.PathLike[str] | None = None,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        synchronous: Literal["FULL", "NORMAL"] = "FULL",
+        timeout: float = 30.0,
+    ) -> None:
+        """Open a session, creating it as needed.
+
+        Args:
+            session_id: The session's id; without path separators, so that it can move to S3 or files.
+            db_path: The file; `~` is expanded, missing folders are created. None takes the environment
+                variable `STRANDS_SQLITE_DB_PATH`, and without that `./sessions.db`. `:memory:` is a
+                database of this object alone.
+            metadata: What is to be known of the session, such as `{"user_id": "42"}`; merged into what
+                is known already.
+            synchronous: FULL: what was stored survives a power failure. NORMAL: faster; a power failure
+                can undo the last moments, and never damages the file.
+            timeout: Seconds to wait for another writer.
+
+        Raises:
+            TypeError: If the path is not text, or the metadata hold anything but strings.
+            ValueError: If the id is not allowed, the path is empty, or a setting is none that there is.
+            SessionException: If the file cannot be opened, is not a database of this package, or was
+                written by a newer version of it.
+        """
+        validate_id(session_id, "session")
+        merged = _checked_metadata({} if metadata is None else metadata)
+        SQLiteSessionRepository.__init__(self, db_path, synchronous=synchronous, timeout=timeout)
+        self._live_agents: dict[str, tuple[LiveAgent, AgentReader]] = {}
+        self._multi_agent_revisions: dict[str, int] = {}
+        try:
+            self._open_session(session_id, merged)
+            RepositorySessionManager.__init__(self, session_id=session_id, session_repository=self)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open_session(self, session_id: str, metadata: dict[str, str]) -> None:
+        """Create the session unless it exists; of several that try at once, one creates and the others join."""
+        rows = self._database.read("SELECT metadata FROM sessions WHERE session_id = ?", (session_id,))
+        if rows and not metadata:
+            return
+        now = timestamp()
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT INTO sessions (session_id, session_type, created_at, updated_at) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT DO NOTHING",
+                (session_id, SessionType.AGENT.value, now, now),
+            )
+            if metadata:
+                (stored,) = connection.execute(
+                    "SELECT metadata FROM sessions WHERE session_id = ?", (session_id,)
+                ).fetchone()
+                known = decode(stored, "metadata of session", session_id)
+                if known != {**known, **metadata}:
+                    connection.execute(
+                        "UPDATE sessions SET metadata = ? WHERE session_id = ?",
+                        (encode({**known, **metadata}, "metadata"), session_id),
+                    )
+
+    def register_hooks(self, registry: HookRegistry, **kwargs: Any) -> None:
+        """Register for what happens to an agent, as upstream does and a little more.
+
+        Args:
+            registry: The agent's hooks.
+            **kwargs: For future extensibility of the interface.
+        """
+        super().register_hooks(registry, **kwargs)
+        add_late_callbacks(
+            registry,
+            lambda event: self.sync_agent(event.agent),
+            lambda event: self._complete_message(event.message, event.agent),
+        )
+
+    # -- agents --
+
+    def initialize(self, agent: Any, **kwargs: Any) -> None:
+        """Store a new agent, or bring an agent to what the last one on these ids held.
+
+        Args:
+            agent: The agent, just built.
+            **kwargs: For future extensibility of the interface.
+
+        Raises:
+            ValueError: If the agent's id is not allowed, or it has another conversation manager than the
+                last one.
+            SessionException: If another agent of this manager has the same id, the session was deleted,
+                or the file cannot be read or written.
+        """
+        agent_id = validate_id(agent.agent_id, "agent")
+        if agent_id in self._live_agents:
+            raise SessionException("The `agent_id` of an agent must be unique in a session.")
+        live, reader = LiveAgent(self._database, self.session_id, agent_id), AgentReader()
+        if not self._restore(agent, live) and not self._create(agent, live, reader):
+            self._restore(agent, live)
+        self._live_agents[agent_id] = (live, reader)
+
+    def _create(self, agent: Any, live: LiveAgent, reader: AgentReader) -> bool:
+        try:
+            created = live.create(agent.messages, reader.read(agent))
+        except sqlite3.IntegrityError as error:
+            raise SessionException(f"Session {self.session_id} does not exist") from error
+        if created:
+            logger.debug("agent_id=<%s> | session_id=<%s> | created agent", agent.agent_id, self.session_id)
+        return created
+
+    def _restore(self, agent: Any, live: LiveAgent) -> bool:
+        with self._database.transaction(write=False) as connection:
+            columns = live.load(connection)
+            if columns is None:
+                return False
+            logger.debug("agent_id=<%s> | session_id=<%s> | restoring agent", agent.agent_id, self.session_id)
+            agent.state = AgentState(columns["state"])
+            restore_internal_state(
+                SessionAgent(
+                    agent_id=agent.agent_id,
+                    state={},
+                    conversation_manager_state={},
+                    _internal_state=columns["internal_state"],
+                ),
+                agent,
+            )
+            prepended: list[Any] = []
+            removed = 0
+            if hasattr(agent, "conversation_manager"):
+                manager = agent.conversation_manager
+                prepended = manager.restore_from_session(columns["conversation_manager_state"]) or []
+                removed = manager.removed_message_count
+            messages = live.load_messages(connection, prepended, removed)
+        # A server that keeps the conversation itself would be told it twice.
+        if not getattr(agent.model, "stateful", False):
+            agent.messages = self._fix_broken_tool_use(messages)
+        return True
+
+    def append_message(self, message: Message, agent: Any, **kwargs: Any) -> None:
+        """Store a message that an agent has added, and whatever else has changed since.
+
+        Args:
+            message: The message.
+            agent: The agent.
+            **kwargs: For future extensibility of the interface.
+
+        Raises:
+            StaleSessionException: If the conversation was continued elsewhere; nothing was written.
+            SessionException: If the message has no exact form in JSON, or cannot be written.
+        """
+        self._write(agent, lambda live, columns: live.append(message, agent.messages, columns))
+
+    def sync_agent(self, agent: Any, **kwargs: Any) -> None:
+        """Store whatever has changed of an agent; nothing is written if nothing has.
+
+        Args:
+            agent: The agent.
+            **kwargs: For future extensibility of the interface.
+
+        Raises:
+            StaleSessionException: If the conversation was continued elsewhere; nothing was written.
+            SessionException: If a value has no exact form in JSON, or cannot be written.
+        """
+        self._write(agent, lambda live, columns: live.save(agent.messages, columns))
+
+    def redact_latest_message(self, redact_message: Message, agent: Any, **kwargs: Any) -> None:
+        """Put another message in the place of an agent's latest one, which is then gone from the session.
+
+        Args:
+            redact_message: What takes its place.
+            agent: The agent.
+            **kwargs: For future extensibility of the interface.
+
+        Raises:
+            StaleSessionException: If the conversation was continued elsewhere; nothing was written.
+            SessionException: If there is no message, or it cannot be written.
+        """
+        self._write(agent, lambda live, columns: live.redact(redact_message, agent.messages, columns))
+
+    def _complete_message(self, message: Message, agent: Any) -> None:
+        self._write(agent, lambda live, columns: live.complete(message, agent.messages, columns))
+
+    def _write(self, agent: Any, write: Callable[[LiveAgent, Mapping[str, Any]], None]) -> None:
+        live, reader = self._live_agents[agent.agent_id]
+        with live.lock:
+            try:
+                write(live, reader.read(agent))
+            except BaseException as error:
+                reader.forget()  # what it has read is not stored
+                if isinstance(error, StaleError):
+                    raise self._stale("Agent", agent.agent_id) from error
+                raise
+
+    def _stale(self, kind: str, id_: str) -> SessionException:
+        """Say why a write on known ids found nothing to write to: they are gone, or in another's hands."""
+        table, column = ("agents", "agent_id") if kind == "Agent" else ("multi_agents", "multi_agent_id")
+        keys = (self.session_id, id_)
+        if not self._database.read(f"SELECT 1 FROM {table} WHERE session_id = ? AND {column} = ?", keys):
+            return SessionException(f"{kind} {id_} in session {self.session_id} does not exist")
+        return StaleSessionException(
+            f"{kind} {id_} in session {self.session_id} was continued elsewhere since it was loaded here; nothing was"
+            f" overwritten. Build a new session manager and a new {kind.lower()} on the same ids to go on from there"
+        )
+
+    # In older versions of Strands, a BidiAgent calls these.
+
+    def initialize_bidi_agent(self, agent: Any, **kwargs: Any) -> None:
+        """Do for a BidiAgent what `initialize` does."""
+        self.initialize(agent, **kwargs)
+
+    def append_bidi_message(self, message: Message, agent: Any, **kwargs: Any) -> None:
+        """Do for a BidiAgent what `append_message` does."""
+        self.append_message(message, agent, **kwargs)
+
+    def sync_bidi_agent(self, agent: Any, **kwargs: Any) -> None:
+        """Do for a BidiAgent what `sync_agent` does."""
+        self.sync_agent(agent, **kwargs)
+
+    # -- orchestrators --
+
+    def initialize_multi_agent(self, source: "MultiAgentBase", **kwargs: Any) -> None:
+        """Store a new orchestrator, or bring one to what the last one on these ids had reached.
+
+        Args:
+            source: The Graph, Swarm or other orchestrator, just built.
+            **kwargs: For future extensibility of the interface.
+
+        Raises:
+            ValueError: If the id is not allowed.
+            SessionException: If the session was deleted, the state has no exact form in JSON, or the file
+                cannot be read or written.
+        """
+        keys = (self.session_id, validate_id(source.id, "agent"))
+        read = "SELECT revision, state FROM multi_agents WHERE session_id = ? AND multi_agent_id = ?"
+        rows = self._database.read(read, keys)
+        restoring = bool(rows)
+        if not rows:
+            state, now = encode_state(source.serialize_state(), "state"), timestamp()
+            with self._database.transaction() as connection:
+                try:
+                    restoring = not connection.execute(
+                        "INSERT INTO multi_agents (session_id, multi_agent_id, created_at, updated_at, state)"
+                        " VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                        (*keys, now, now, state),
+                    ).rowcount
+                except sqlite3.IntegrityError as error:
+                    raise SessionException(f"Session {self.session_id} does not exist") from error
+                rows = connection.execute(read, keys).fetchall()
+        ((revision, state),) = rows
+        if restoring:
+            source.deserialize_state(decode_state(state, "the state of", source.id, "in session", self.session_id))
+        self._multi_agent_revisions[source.id] = revision
+
+    def sync_multi_agent(self, source: "MultiAgentBase", **kwargs: Any) -> None:
+        """Store what an orchestrator has reached.
+
+        Args:
+            source: The Graph, Swarm or other orchestrator.
+            **kwargs: For future extensibility of the interface.
+
+        Raises:
+            StaleSessionException: If the orchestrator was continued elsewhere; nothing was written.
+            SessionException: If it was deleted, the state has no exact form in JSON, or cannot be written.
+        """
+        revision = self._multi_agent_revisions[source.id]
+        written = self._database.write(
+            "UPDATE multi_agents SET revision = ?, updated_at = ?, state = ?"
+            " WHERE session_id = ? AND multi_agent_id = ? AND revision = ?",
+            (
+                revision + 1,
+                timestamp(),
+                encode_state(source.serialize_state(), "state"),
+                *(self.session_id, source.id, revision),
+            ),
+        )
+        if not written:
+            raise self._stale("MultiAgent state", source.id)
+        self._multi_agent_revisions[source.id] = revision + 1
+
+
+def _checked_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise TypeError(f"metadata[{key!r}] | keys and values must be strings")
+    return dict(metadata)

@@ -1,0 +1,239 @@
+"""Connections: one per thread and file, shared by everything in the process that uses the file."""
+
+import os
+import sqlite3
+import threading
+import weakref
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from . import files, schema
+from .errors import session_exception
+from .forking import FORK_GATE
+
+PAGE_SIZE = 4096  # bytes, see tests/benchmarks/message_table.py
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a user of a file wants its connections to behave.
+
+    Attributes:
+        synchronous: FULL syncs every commit to the disk, NORMAL only checkpoints.
+        timeout: Seconds to wait for another writer.
+    """
+
+    synchronous: str
+    timeout: float
+
+
+class Connection(sqlite3.Connection):
+    """A connection with what the pool must know of it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Held while the connection is at work. One thread uses it, but another may want to close it.
+        self.lock = threading.RLock()
+        self.settings: Settings | None = None
+        self.closed = False
+
+    def close(self) -> None:
+        """Close the connection, when it is not at work."""
+        with self.lock:
+            self.closed = True
+            super().close()
+
+    def apply(self, settings: Settings) -> None:
+        """Behave as the present user wishes; another one may have used the connection before."""
+        if settings != self.settings and not self.in_transaction:
+            self.execute(f"PRAGMA synchronous = {settings.synchronous}")
+            self.execute(f"PRAGMA busy_timeout = {int(settings.timeout * 1000)}")
+            self.settings = settings
+
+
+class _Lease:
+    """A thread's claim on a connection, in its thread-local storage: it ends with the thread."""
+
+    def __init__(self, connection: Connection, idle: "deque[Connection]") -> None:
+        self.connection = connection
+        self._idle = idle
+
+    def __del__(self) -> None:
+        self._idle.append(self.connection)
+
+
+class Pool:
+    """The connections of this process to one database file.
+
+    The number of connections is the largest number of threads that ever were busy at once: when a
+    thread ends, the next one takes its connection over.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.users = 0
+        # Writers of this process queue here. SQLite makes them poll, which halves their throughput and
+        # starves some when each commit is synced to the disk.
+        self.write_lock = threading.RLock()
+        self._lock = threading.RLock()
+        self._thread = threading.local()
+        self._idle: deque[Connection] = deque()
+        self._open: list[Connection] = []
+        self._identity: tuple[int, int] | None = None
+
+    def prepare(self, settings: Settings) -> None:
+        """Open the file for the first time, creating or upgrading it as needed.
+
+        Raises:
+            OSError: If the place does not allow it.
+            SessionException: If the file is not for us.
+            sqlite3.Error: If SQLite fails.
+        """
+        with self._lock:
+            if self._identity is not None:
+                return
+            files.create_private(self.path)
+            for place in (self.path, os.path.dirname(self.path)):
+                if not os.access(place, os.R_OK | os.W_OK):
+                    raise PermissionError(f"{place} is not readable and writable")
+            schema.check_belongs_here(self.path)
+            identity = self._identify()
+            self._idle.append(self._connect(settings))
+            self._identity = identity
+
+    def is_current(self) -> bool:
+        """Tell whether the path still leads to the file that was opened."""
+        return self._identity is None or self._identify() == self._identity
+
+    def connection(self, settings: Settings) -> Connection:
+        """Return the calling thread's connection, locked for it; the caller releases its `lock`.
+
+        Raises:
+            SessionException: If the file is not the one that was opened.
+            sqlite3.Error: If a connection cannot be opened.
+        """
+        if self._identify() != self._identity:
+            raise session_exception(
+                f"{self.path} | the database file was deleted or replaced since it was opened; nothing was written"
+            )
+        lease: _Lease | None = getattr(self._thread, "lease", None)
+        if lease is None or lease.connection.closed:
+            lease = self._thread.lease = _Lease(self._take_over() or self._connect(settings), self._idle)
+        connection = lease.connection
+        connection.lock.acquire()
+        try:
+            connection.apply(settings)
+        except BaseException:
+            connection.lock.release()
+            raise
+        return connection
+
+    def close(self) -> None:
+        """Close every connection, waiting for work in progress; a later use opens new ones."""
+        with self._lock:
+            while self._open:
+                self._open.pop().close()
+
+    def _take_over(self) -> Connection | None:
+        while True:
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                return None
+            if not connection.closed:
+                return connection
+
+    def _connect(self, settings: Settings) -> Connection:
+        with self._lock:
+            connection = _open_connection(self.path, settings)
+            self._open.append(connection)
+            return connection
+
+    def _identify(self) -> tuple[int, int] | None:
+        try:
+            status = os.stat(self.path)
+        except FileNotFoundError:
+            return None
+        return status.st_dev, status.st_ino
+
+
+class MemoryPool(Pool):
+    """A database in memory: one connection, which its threads use in turn."""
+
+    def prepare(self, settings: Settings) -> None:
+        """Create the database."""
+        self.write_lock = self._connect(settings).lock
+
+    def connection(self, settings: Settings) -> Connection:
+        """Return the one connection, locked for the calling thread."""
+        (connection,) = self._open
+        connection.lock.acquire()
+        return connection
+
+
+def _open_connection(path: str, settings: Settings) -> Connection:
+    connection = sqlite3.connect(
+        path, settings.timeout, isolation_level=None, check_same_thread=False, factory=Connection
+    )
+    try:
+        connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")  # takes effect in a file that is still empty
+        connection.execute("PRAGMA foreign_keys = ON")
+        # Zeroes what is deleted or overwritten. It must be on for every write: what one write leaves
+        # behind, a later deletion cannot find.
+        connection.execute("PRAGMA secure_delete = ON")
+        connection.apply(settings)
+        schema.prepare(connection, path, settings.timeout)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+_pools: dict[str, Pool] = {}
+_every_pool: "weakref.WeakSet[Pool]" = weakref.WeakSet()
+_pools_lock = threading.RLock()
+
+
+def acquire(path: str, settings: Settings) -> Pool:
+    """Return the pool of a file, opening it for the first user; each user calls `release` once.
+
+    Raises:
+        OSError: If the place does not allow it.
+        SessionException: If the file is not for us.
+        sqlite3.Error: If SQLite fails.
+    """
+    if path == files.MEMORY:
+        pool: Pool = MemoryPool(path)
+    else:
+        with _pools_lock:
+            registered = _pools.get(path)
+            pool = registered if registered is not None and registered.is_current() else Pool(path)
+            _pools[path] = pool
+            _every_pool.add(pool)
+            pool.users += 1
+    try:
+        pool.prepare(settings)
+    except BaseException:
+        release(pool)
+        raise
+    return pool
+
+
+def release(pool: Pool) -> None:
+    """Give a pool back; the last user closes it."""
+    with _pools_lock:
+        pool.users -= 1
+        if pool.users > 0:
+            return
+        if _pools.get(pool.path) is pool:
+            del _pools[pool.path]
+    pool.close()
+
+
+def _close_all() -> None:
+    for pool in list(_every_pool):
+        pool.close()
+
+
+FORK_GATE.before_fork(_close_all)

@@ -1,0 +1,172 @@
+"""The tables, and the steps that bring a file to them."""
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from urllib.request import pathname2url
+
+from . import earlier_package
+from .errors import session_exception
+
+# "StSS": says in the file's header whose database it is (https://sqlite.org/pragma.html#pragma_application_id).
+APPLICATION_ID = 0x53745353
+
+SESSIONS = """
+CREATE TABLE sessions (
+    session_id TEXT NOT NULL PRIMARY KEY,
+    session_type TEXT NOT NULL,
+    metadata TEXT NOT NULL DEFAULT '{}',
+    created_at TEXT NOT NULL,
+    updated_at TEXT NOT NULL
+) WITHOUT ROWID
+"""
+
+# `revision` changes with every write but a plain append: who holds another value is stale. It starts at
+# random so that an agent that was deleted and created again is not taken for the one before.
+# `live_messages` says which messages the agent holds, see live.py; NULL is not known.
+AGENTS = """
+CREATE TABLE agents (
+    session_id TEXT NOT NULL REFERENCES sessions ON DELETE CASCADE,
+    agent_id TEXT NOT NULL,
+    revision INTEGER NOT NULL DEFAULT (random() >> 2),
+    created_at TEXT NOT NULL,
+    updated_at TEXT NOT NULL,
+    state TEXT NOT NULL,
+    conversation_manager_state TEXT NOT NULL,
+    internal_state TEXT NOT NULL,
+    live_messages TEXT,
+    PRIMARY KEY (session_id, agent_id)
+) WITHOUT ROWID
+"""
+
+# `message` is what was said and stays; `live_message` is how the agent holds it now, where that differs.
+MESSAGES = """
+CREATE TABLE messages (
+    session_id TEXT NOT NULL,
+    agent_id TEXT NOT NULL,
+    message_id INTEGER NOT NULL,
+    created_at TEXT NOT NULL,
+    updated_at TEXT NOT NULL,
+    message TEXT NOT NULL,
+    redact_message TEXT,
+    live_message TEXT,
+    PRIMARY KEY (session_id, agent_id, message_id),
+    FOREIGN KEY (session_id, agent_id) REFERENCES agents ON DELETE CASCADE
+) WITHOUT ROWID
+"""
+
+MULTI_AGENTS = """
+CREATE TABLE multi_agents (
+    session_id TEXT NOT NULL REFERENCES sessions ON DELETE CASCADE,
+    multi_agent_id TEXT NOT NULL,
+    revision INTEGER NOT NULL DEFAULT (random() >> 2),
+    created_at TEXT NOT NULL,
+    updated_at TEXT NOT NULL,
+    state TEXT NOT NULL,
+    PRIMARY KEY (session_id, multi_agent_id)
+) WITHOUT ROWID
+"""
+
+
+def _create_tables(connection: sqlite3.Connection) -> None:
+    upgrading = earlier_package.is_layout(connection)
+    if upgrading:
+        earlier_package.set_aside(connection)
+    for statement in (SESSIONS, AGENTS, MESSAGES, MULTI_AGENTS):
+        connection.execute(statement)
+    if upgrading:
+        earlier_package.move_in(connection)
+
+
+# Step N brings a file from version N to N + 1. Append to it; never change a step that was released.
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create_tables,)
+VERSION = len(MIGRATIONS)
+
+
+def check_belongs_here(path: str) -> None:
+    """Refuse a file that is another program's, or newer, without touching it.
+
+    Opening a foreign database to write can already change it (SQLite recovers and checkpoints what it
+    finds), so this looks through a connection that cannot.
+
+    Raises:
+        SessionException: If the file is not a SQLite database, not one of ours, or too new.
+    """
+    if _has_content(path + "-journal"):
+        return  # being created, or to be recovered first: `prepare` looks again when that is done
+    # The main file alone tells, unless what it was last told is still in its write-ahead log.
+    immutable = "" if _has_content(path + "-wal") else "&immutable=1"
+    connection = sqlite3.connect(f"file:{pathname2url(path)}?mode=ro{immutable}", uri=True)
+    try:
+        _version(connection, path)
+    except sqlite3.DatabaseError as error:
+        raise session_exception(f"{path} | not a SQLite database that can be read: {error}") from error
+    finally:
+        connection.close()
+
+
+def prepare(connection: sqlite3.Connection, path: str, timeout: float) -> None:
+    """Bring a database to the current schema and into WAL mode.
+
+    Args:
+        connection: A connection in autocommit mode whose busy timeout is set.
+        path: The file's name, for errors.
+        timeout: Seconds to wait for other processes that do the same.
+
+    Raises:
+        SessionException: If the file is another program's, or was written by a newer version.
+        sqlite3.Error: If SQLite fails; whatever was begun is rolled back.
+    """
+    if _version(connection, path) < VERSION:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for migrate in MIGRATIONS[_version(connection, path) :]:
+                migrate(connection)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+    _switch_to_wal(connection, path, timeout)
+
+
+def _version(connection: sqlite3.Connection, path: str) -> int:
+    """Return the schema version of a file; 0 is an empty file or one of the earlier package."""
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application_id == APPLICATION_ID:
+        if version > VERSION:
+            raise session_exception(
+                f"{path} | written by a newer version of strands-sqlite-session-manager (schema {version}, "
+                f"this one knows {VERSION}): upgrade the package"
+            )
+        return int(version)
+    (objects,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if application_id or version or (objects and not earlier_package.is_layout(connection)):
+        raise session_exception(f"{path} | a database of something else than strands-sqlite-session-manager")
+    return 0
+
+
+def _switch_to_wal(connection: sqlite3.Connection, path: str, timeout: float) -> None:
+    """Turn on write-ahead logging, which lets readers and a writer work at the same time.
+
+    The switch needs the file to itself, and SQLite does not wait for that as it does for other locks.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            break
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.005)
+    if mode not in ("wal", "memory"):
+        raise session_exception(f"{path} | the file system does not support SQLite's write-ahead log")
+
+
+def _has_content(path: str) -> bool:
+    return os.path.exists(path) and os.path.getsize(path) > 0
