@@ -13,7 +13,11 @@ from collections.abc import Callable
 
 
 class ForkGate:
-    """Lets any number of threads work on databases, and a fork wait until none does."""
+    """Lets any number of threads work on databases, and a fork wait until none does.
+
+    Going in and out is on the way of every statement, so it takes no lock: a thread first says that it is
+    inside and then looks whether a fork is under way; a fork does it the other way round.
+    """
 
     def __init__(self) -> None:
         self._before_fork: list[Callable[[], None]] = []
@@ -27,36 +31,39 @@ class ForkGate:
 
     def enter(self) -> None:
         """Go in, waiting while a fork is under way; a thread that is inside may enter again."""
-        depth = getattr(self._thread, "depth", 0)
-        if depth == 0:
+        thread = threading.get_ident()
+        depth = self._inside.get(thread, 0)
+        self._inside[thread] = depth + 1
+        if self._forking is not None and depth == 0 and self._forking != thread:
+            del self._inside[thread]
             with self._changed:
-                while self._forking not in (None, threading.get_ident()):
+                self._changed.notify_all()
+                while self._forking is not None:
                     self._changed.wait()
-                self._inside += 1
-        self._thread.depth = depth + 1
+            self.enter()
 
     def leave(self) -> None:
         """Go out as often as entered."""
-        self._thread.depth -= 1
-        if self._thread.depth == 0:
+        thread = threading.get_ident()
+        depth = self._inside.pop(thread)
+        if depth > 1:
+            self._inside[thread] = depth - 1
+        elif self._forking is not None:
             with self._changed:
-                self._inside -= 1
-                if self._forking is not None:
-                    self._changed.notify_all()
+                self._changed.notify_all()
 
     def _reset(self) -> None:
-        self._changed = threading.Condition()  # reentrant: the garbage collector can come by at any time
-        self._thread = threading.local()
-        self._inside = 0
+        self._changed = threading.Condition()
+        self._inside: dict[int, int] = {}  # how often each thread has entered
         self._forking: int | None = None  # the thread that forks
 
     def _close(self) -> None:
-        own = 1 if getattr(self._thread, "depth", 0) else 0
+        thread = threading.get_ident()
         with self._changed:
             while self._forking is not None:
                 self._changed.wait()
-            self._forking = threading.get_ident()
-            while self._inside > own:
+            self._forking = thread
+            while self._inside.keys() - {thread}:
                 self._changed.wait()
         for callback in self._before_fork:
             callback()

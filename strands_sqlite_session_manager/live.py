@@ -30,6 +30,7 @@ Source = int | str
 
 COLUMNS = ("state", "conversation_manager_state", "internal_state")
 _KEYS = "session_id = ? AND agent_id = ?"
+_INSERT = "INSERT INTO messages (session_id, agent_id, message_id, created_at, updated_at, message)"
 
 
 class StaleError(Exception):
@@ -93,8 +94,7 @@ class LiveAgent:
                 (*self._keys, now, now, window, *(to_json(stored[name], name) for name in COLUMNS)),
             )
             connection.executemany(
-                "INSERT INTO messages (session_id, agent_id, message_id, created_at, updated_at, message)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
+                _INSERT + " VALUES (?, ?, ?, ?, ?, ?)",
                 (
                     (*self._keys, index, now, now, to_json(copy, f"messages[{index}]"))
                     for index, copy in enumerate(held.copies)
@@ -130,8 +130,8 @@ class LiveAgent:
 
         Args:
             connection: The transaction in which the columns were loaded.
-            prepended: Upstream's rule: messages that the conversation manager puts in front,
-            offset: and how many messages of the log it has removed.
+            prepended: By upstream's rule, messages that the conversation manager puts in front.
+            offset: By upstream's rule, how many messages of the log it has removed.
         """
         self._held = _Held()
         if self._window is None:
@@ -145,7 +145,8 @@ class LiveAgent:
             content = "coalesce(live_message, redact_message, message)"
             for part in decode(self._window, *self._where("live_messages")):
                 if isinstance(part, dict):
-                    message = cast(Message, part)
+                    # A summary is the conversation manager's own object, as it was before.
+                    message = next((own for own in prepended if own == part), cast(Message, part))
                     copy = exact_copy(message, "live_messages")
                     self._held.add(message, copy, to_json(copy, "live_messages"))
                 elif part[1] is None:
@@ -157,30 +158,19 @@ class LiveAgent:
     def append(self, message: Message, messages: list[Message], columns: Mapping[str, Any]) -> None:
         """Add a message to the log, and keep up with whatever else has changed."""
         copy = exact_copy(message, "message")
-        text = to_json(copy, "message")
         now = timestamp()
-        row = (*self._keys, self._next_id, now, now, text)
-        if messages and messages[-1] is message and self._is_as_stored(messages, columns, len(messages) - 1):
+        row = (*self._keys, self._next_id, now, now, to_json(copy, "message"))
+        added = (message, copy)
+        if self._follows(messages, added) and not self._changes(columns):
             self._append_row(row)
             self._held.add(message, copy, self._next_id)
             self._next_id += 1
-            return
-        self._write(
-            messages,
-            columns,
-            [
-                (
-                    "INSERT INTO messages (session_id, agent_id, message_id, created_at, updated_at, message)"
-                    " VALUES (?, ?, ?, ?, ?, ?)",
-                    row,
-                )
-            ],
-            added=(message, copy),
-        )
+        else:
+            self._write(messages, columns, [(_INSERT + " VALUES (?, ?, ?, ?, ?, ?)", row)], added)
 
     def save(self, messages: list[Message], columns: Mapping[str, Any]) -> None:
         """Keep up with what has changed; write nothing if nothing has."""
-        if not self._is_as_stored(messages, columns, len(messages)):
+        if self._changes(columns) or not self._follows(messages):
             self._write(messages, columns)
 
     def complete(self, message: Message, messages: list[Message], columns: Mapping[str, Any]) -> None:
@@ -208,26 +198,27 @@ class LiveAgent:
                 rows.add(source)
         self._rewrite(self._held, message, rows, True, messages, columns)
 
-    def _is_as_stored(self, messages: list[Message], columns: Mapping[str, Any], count: int) -> bool:
-        """Tell whether the first messages, and the columns, are what a new agent would resume to.
+    def _follows(self, messages: list[Message], added: tuple[Message, Message] | None = None) -> bool:
+        """Tell whether the agent holds what it held before, with nothing but the added message behind it.
 
         Lists and dicts are compared by C code that passes over strings it knows to be the same object:
         some 5 µs for a window of 40 messages.
         """
         copies = self._held.copies
-        return (
-            self._window is not None
-            and count == len(copies)
-            and (messages if count == len(messages) else messages[:count]) == copies
-            and all(value == self._columns[name] for name, value in columns.items())
-        )
+        if self._window is None or len(messages) != len(copies) + (added is not None):
+            return False
+        if added is None:
+            return messages == copies
+        return messages[-1] is added[0] and messages[:-1] == copies
+
+    def _changes(self, columns: Mapping[str, Any]) -> list[str]:
+        return [name for name, value in columns.items() if value != self._columns[name]]
 
     def _append_row(self, row: Row) -> None:
         """Add a row to the log, if the database still is as known; a second writer's row would have the same id."""
         try:
             added = self._database.write(
-                "INSERT INTO messages (session_id, agent_id, message_id, created_at, updated_at, message)"
-                f" SELECT ?, ?, ?, ?, ?, ? FROM agents WHERE {_KEYS} AND revision = ?",
+                f"{_INSERT} SELECT ?, ?, ?, ?, ?, ? FROM agents WHERE {_KEYS} AND revision = ?",
                 (*row, *self._keys, self._revision),
             )
         except sqlite3.IntegrityError as error:
@@ -275,10 +266,13 @@ class LiveAgent:
         held: _Held | None = None,
     ) -> None:
         """Write everything that differs from what is stored, in one transaction with the statements."""
-        changed = {name: exact_copy(columns[name], name) for name in columns if columns[name] != self._columns[name]}
+        changed = {name: exact_copy(columns[name], name) for name in self._changes(columns)}
         next_id = self._next_id if added is None else self._next_id + 1
-        now_held, edited = _follow(self._held if held is None else held, messages, added, self._next_id)
-        window = _window(now_held.sources, next_id)
+        if held is None and self._follows(messages, added):
+            now_held, edited, window = self._held, dict[int, str](), self._window
+        else:
+            now_held, edited = _locate(self._held if held is None else held, messages, added, self._next_id)
+            window = _window(now_held.sources, next_id)
         with self._database.transaction() as connection:
             guarded = connection.execute(
                 "UPDATE agents SET revision = revision + 1, updated_at = ?, live_messages = ?,"
@@ -301,6 +295,8 @@ class LiveAgent:
                 f"UPDATE messages SET live_message = ? WHERE {_KEYS} AND message_id = ?",
                 ((text, *self._keys, row_id) for row_id, text in edited.items()),
             )
+        if now_held is self._held and added is not None:
+            now_held.add(*added, self._next_id)
         self._revision += 1
         self._next_id, self._window, self._held = next_id, window, now_held
         self._columns.update(changed)
@@ -343,7 +339,7 @@ class _Finder:
         return index
 
 
-def _follow(
+def _locate(
     before: _Held, messages: list[Message], added: tuple[Message, Message] | None, added_id: int
 ) -> tuple[_Held, dict[int, str]]:
     """Find out where each message that the agent holds now is stored.

@@ -223,6 +223,10 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
         self._write(agent, lambda live, columns: live.complete(message, agent.messages, columns))
 
     def _write(self, agent: Any, write: Callable[[LiveAgent, Mapping[str, Any]], None]) -> None:
+        if agent.agent_id not in self._live_agents:
+            raise SessionException(
+                f"Agent {agent.agent_id} was not built with the manager of session {self.session_id}"
+            )
         live, reader = self._live_agents[agent.agent_id]
         with live.lock:
             try:
@@ -230,18 +234,18 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
             except BaseException as error:
                 reader.forget()  # what it has read is not stored
                 if isinstance(error, StaleError):
-                    raise self._stale("Agent", agent.agent_id) from error
+                    raise self._refusal("agents", "agent_id", f"Agent {agent.agent_id}", agent.agent_id) from error
                 raise
 
-    def _stale(self, kind: str, id_: str) -> SessionException:
-        """Say why a write on known ids found nothing to write to: they are gone, or in another's hands."""
-        table, column = ("agents", "agent_id") if kind == "Agent" else ("multi_agents", "multi_agent_id")
+    def _refusal(self, table: str, column: str, name: str, id_: str) -> SessionException:
+        """Say why a write found nothing on the ids it knows: they are gone, or in another's hands."""
         keys = (self.session_id, id_)
         if not self._database.read(f"SELECT 1 FROM {table} WHERE session_id = ? AND {column} = ?", keys):
-            return SessionException(f"{kind} {id_} in session {self.session_id} does not exist")
+            return SessionException(f"{name} in session {self.session_id} does not exist")
         return StaleSessionException(
-            f"{kind} {id_} in session {self.session_id} was continued elsewhere since it was loaded here; nothing was"
-            f" overwritten. Build a new session manager and a new {kind.lower()} on the same ids to go on from there"
+            f"{name} in session {self.session_id}: the conversation was continued elsewhere since it was loaded here,"
+            " and nothing was overwritten. To go on from there, build a new session manager on the same session, and"
+            " what uses it again"
         )
 
     # In older versions of Strands, a BidiAgent calls these.
@@ -304,6 +308,9 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
             StaleSessionException: If the orchestrator was continued elsewhere; nothing was written.
             SessionException: If it was deleted, the state has no exact form in JSON, or cannot be written.
         """
+        if source.id not in self._multi_agent_revisions:
+            self.update_multi_agent(self.session_id, source)
+            return
         revision = self._multi_agent_revisions[source.id]
         written = self._database.write(
             "UPDATE multi_agents SET revision = ?, updated_at = ?, state = ?"
@@ -316,7 +323,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
             ),
         )
         if not written:
-            raise self._stale("MultiAgent state", source.id)
+            raise self._refusal("multi_agents", "multi_agent_id", f"MultiAgent state {source.id}", source.id)
         self._multi_agent_revisions[source.id] = revision + 1
 
 

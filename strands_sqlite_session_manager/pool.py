@@ -46,10 +46,12 @@ class Connection(sqlite3.Connection):
 
     def apply(self, settings: Settings) -> None:
         """Behave as the present user wishes; another one may have used the connection before."""
-        if settings != self.settings and not self.in_transaction:
+        if settings is self.settings or self.in_transaction:
+            return
+        if settings != self.settings:
             self.execute(f"PRAGMA synchronous = {settings.synchronous}")
             self.execute(f"PRAGMA busy_timeout = {int(settings.timeout * 1000)}")
-            self.settings = settings
+        self.settings = settings
 
 
 class _Lease:
@@ -98,13 +100,17 @@ class Pool:
                 if not os.access(place, os.R_OK | os.W_OK):
                     raise PermissionError(f"{place} is not readable and writable")
             schema.check_belongs_here(self.path)
-            identity = self._identify()
+            status = os.stat(self.path)
             self._idle.append(self._connect(settings))
-            self._identity = identity
+            self._identity = (status.st_ino, status.st_dev)
 
     def is_current(self) -> bool:
-        """Tell whether the path still leads to the file that was opened."""
-        return self._identity is None or self._identify() == self._identity
+        """Tell whether the path still leads to the file that was opened, or is being opened."""
+        try:
+            status = os.stat(self.path)
+        except FileNotFoundError:
+            return self._identity is None
+        return self._identity is None or self._identity == (status.st_ino, status.st_dev)
 
     def connection(self, settings: Settings) -> Connection:
         """Return the calling thread's connection, locked for it; the caller releases its `lock`.
@@ -113,7 +119,7 @@ class Pool:
             SessionException: If the file is not the one that was opened.
             sqlite3.Error: If a connection cannot be opened.
         """
-        if self._identify() != self._identity:
+        if not self.is_current():
             raise session_exception(
                 f"{self.path} | the database file was deleted or replaced since it was opened; nothing was written"
             )
@@ -149,13 +155,6 @@ class Pool:
             connection = _open_connection(self.path, settings)
             self._open.append(connection)
             return connection
-
-    def _identify(self) -> tuple[int, int] | None:
-        try:
-            status = os.stat(self.path)
-        except FileNotFoundError:
-            return None
-        return status.st_dev, status.st_ino
 
 
 class MemoryPool(Pool):

@@ -2,8 +2,6 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -91,11 +89,13 @@ class SQLiteSessionRepository(SessionRepository):
             SessionException: If it exists already, or cannot be written.
         """
         validate_id(session.session_id, "session")
-        with _constraint(f"Session {session.session_id} already exists"):
+        try:
             self._database.write(
                 "INSERT INTO sessions (session_id, session_type, created_at, updated_at) VALUES (?, ?, ?, ?)",
                 (session.session_id, SessionType(session.session_type).value, session.created_at, session.updated_at),
             )
+        except sqlite3.IntegrityError as error:
+            raise SessionException(f"Session {session.session_id} already exists") from error
         return session
 
     def read_session(self, session_id: str, **kwargs: Any) -> Session | None:
@@ -147,9 +147,7 @@ class SQLiteSessionRepository(SessionRepository):
             SessionException: If there is no such session, the agent exists already, or it cannot be written.
         """
         agent_id = validate_id(session_agent.agent_id, "agent")
-        with _constraint(
-            f"Agent {agent_id} already exists in session {session_id}", f"Session {session_id} does not exist"
-        ):
+        try:
             self._database.write(
                 "INSERT INTO agents (session_id, agent_id, created_at, updated_at, state,"
                 " conversation_manager_state, internal_state) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -161,6 +159,10 @@ class SQLiteSessionRepository(SessionRepository):
                     *_agent_columns(session_agent),
                 ),
             )
+        except sqlite3.IntegrityError as error:
+            if _is_orphan(error):
+                raise SessionException(f"Session {session_id} does not exist") from error
+            raise SessionException(f"Agent {agent_id} already exists in session {session_id}") from error
 
     def read_agent(self, session_id: str, agent_id: str, **kwargs: Any) -> SessionAgent | None:
         """Return an agent of a session, or None where there is none.
@@ -248,10 +250,7 @@ class SQLiteSessionRepository(SessionRepository):
                 exact form in JSON, or it cannot be written.
         """
         message_id = validate_message_id(session_message.message_id)
-        with _constraint(
-            f"Message {message_id} already exists for agent {agent_id} in session {session_id}",
-            f"Agent {agent_id} in session {session_id} does not exist",
-        ):
+        try:
             self._database.write(
                 "INSERT INTO messages (session_id, agent_id, message_id, created_at, updated_at, message,"
                 " redact_message) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -264,6 +263,12 @@ class SQLiteSessionRepository(SessionRepository):
                     *_message_columns(session_message),
                 ),
             )
+        except sqlite3.IntegrityError as error:
+            if _is_orphan(error):
+                raise SessionException(f"Agent {agent_id} in session {session_id} does not exist") from error
+            raise SessionException(
+                f"Message {message_id} already exists for agent {agent_id} in session {session_id}"
+            ) from error
 
     def read_message(self, session_id: str, agent_id: str, message_id: int, **kwargs: Any) -> SessionMessage | None:
         """Return a message, or None where there is none.
@@ -369,7 +374,7 @@ class SQLiteSessionRepository(SessionRepository):
                 cannot be written.
         """
         now = timestamp()
-        with _constraint("", f"Session {session_id} does not exist"):
+        try:
             self._database.write(
                 "INSERT INTO multi_agents (session_id, multi_agent_id, created_at, updated_at, state)"
                 " VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
@@ -382,6 +387,8 @@ class SQLiteSessionRepository(SessionRepository):
                     encode_state(multi_agent.serialize_state(), "state"),
                 ),
             )
+        except sqlite3.IntegrityError as error:
+            raise SessionException(f"Session {session_id} does not exist") from error
 
     def read_multi_agent(self, session_id: str, multi_agent_id: str, **kwargs: Any) -> dict[str, Any] | None:
         """Return the state of an orchestrator, or None where there is none.
@@ -448,14 +455,9 @@ _AGENT = "agent_id, state, conversation_manager_state, internal_state, created_a
 _MESSAGE = "message_id, message, redact_message, created_at, updated_at"
 
 
-@contextmanager
-def _constraint(exists: str, parent_missing: str = "") -> Iterator[None]:
-    """Say what a violated constraint means: the row exists, or what it belongs to does not."""
-    try:
-        yield
-    except sqlite3.IntegrityError as error:
-        foreign_key = str(error).startswith("FOREIGN KEY")
-        raise SessionException(parent_missing if foreign_key else exists) from error
+def _is_orphan(error: sqlite3.IntegrityError) -> bool:
+    """Tell whether what a row belongs to is missing; otherwise, the row is there already."""
+    return str(error).startswith("FOREIGN KEY")
 
 
 def _agent_columns(agent: SessionAgent) -> tuple[str, str, str]:
@@ -492,9 +494,9 @@ def _message_from_row(session_id: str, agent_id: str, row: Row) -> SessionMessag
     message_id, message, redact_message, created_at, updated_at = row
     where = ("message", message_id, "of agent", agent_id, "in session", session_id)
     return SessionMessage(
-        message=decode(message, *where),
-        message_id=message_id,
-        redact_message=None if redact_message is None else decode(redact_message, *where),
-        created_at=created_at,
-        updated_at=updated_at,
+        decode(message, *where),
+        message_id,
+        None if redact_message is None else decode(redact_message, *where),
+        created_at,
+        updated_at,
     )
