@@ -23,37 +23,35 @@ class AgentReader:
     """
 
     def __init__(self) -> None:
-        self._internal_keys: set[str] | None = None
+        self._internal_keys: list[str] = []
         self._state: Any = None
-        self._version: int | None = None
+        self._version: int | None = None  # of the state; None is not known
 
     def read(self, agent: Any) -> dict[str, Any]:
         """Return the values of the columns of `agents` that may have changed since the last call."""
-        version = agent.state._get_version() if hasattr(agent.state, "_get_version") else None
-        if (
-            self._internal_keys is None
-            or not self._internal_keys <= _INTERNAL_STATE.keys()
-            or version is None
-            or version != self._version
-            or agent.state is not self._state
-        ):
-            session_agent = to_session_agent(agent)
-            self._state, self._version = agent.state, version
-            self._internal_keys = set(session_agent._internal_state)
-            return {
-                "state": session_agent.state,
-                "conversation_manager_state": session_agent.conversation_manager_state,
-                "internal_state": session_agent._internal_state,
-            }
-        conversation_manager = getattr(agent, "conversation_manager", None)
+        state = agent.state
+        if self._version is None or state is not self._state or state._get_version() != self._version:
+            return self._read_all(agent)
+        manager = getattr(agent, "conversation_manager", None)
         return {
-            "conversation_manager_state": {} if conversation_manager is None else conversation_manager.get_state(),
+            "conversation_manager_state": {} if manager is None else manager.get_state(),
             "internal_state": {key: _INTERNAL_STATE[key](agent) for key in self._internal_keys},
+        }
+
+    def _read_all(self, agent: Any) -> dict[str, Any]:
+        session_agent = to_session_agent(agent)
+        self._internal_keys = list(session_agent._internal_state)
+        if hasattr(agent.state, "_get_version") and _INTERNAL_STATE.keys() >= set(self._internal_keys):
+            self._state, self._version = agent.state, agent.state._get_version()
+        return {
+            "state": session_agent.state,
+            "conversation_manager_state": session_agent.conversation_manager_state,
+            "internal_state": session_agent._internal_state,
         }
 
     def forget(self) -> None:
         """Read everything the next time: what was read last could not be stored."""
-        self._internal_keys = None
+        self._version = None
 
 
 def to_session_agent(agent: Any) -> SessionAgent:

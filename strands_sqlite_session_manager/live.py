@@ -22,7 +22,7 @@ from typing import Any, cast
 
 from strands.types.content import Message
 
-from .codec import decode, exact_copy, timestamp, to_json
+from .codec import decode, encode, exact_copy, timestamp, to_json
 from .database import Database, Row
 
 Source = int | str
@@ -31,6 +31,7 @@ Source = int | str
 COLUMNS = ("state", "conversation_manager_state", "internal_state")
 _KEYS = "session_id = ? AND agent_id = ?"
 _INSERT = "INSERT INTO messages (session_id, agent_id, message_id, created_at, updated_at, message)"
+_APPEND = f"{_INSERT} SELECT ?, ?, ?, ?, ?, ? FROM agents WHERE {_KEYS} AND revision = ?"
 
 
 class StaleError(Exception):
@@ -212,15 +213,21 @@ class LiveAgent:
         return messages[-1] is added[0] and messages[:-1] == copies
 
     def _changes(self, columns: Mapping[str, Any]) -> list[str]:
-        return [name for name, value in columns.items() if value != self._columns[name]]
+        """Return the names of the columns that differ from what is stored.
+
+        To Python, 1 and True are equal. Of a state, which is the user's, that is told apart.
+        """
+        return [
+            name
+            for name, value in columns.items()
+            if value != self._columns[name]
+            or (name == "state" and encode(value, name) != to_json(self._columns[name], name))
+        ]
 
     def _append_row(self, row: Row) -> None:
         """Add a row to the log, if the database still is as known; a second writer's row would have the same id."""
         try:
-            added = self._database.write(
-                f"{_INSERT} SELECT ?, ?, ?, ?, ?, ? FROM agents WHERE {_KEYS} AND revision = ?",
-                (*row, *self._keys, self._revision),
-            )
+            added = self._database.write(_APPEND, (*row, *self._keys, self._revision))
         except sqlite3.IntegrityError as error:
             raise StaleError from error
         if not added:

@@ -377,7 +377,7 @@ class SQLiteSessionRepository(SessionRepository):
         try:
             self._database.write(
                 "INSERT INTO multi_agents (session_id, multi_agent_id, created_at, updated_at, state)"
-                " VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
+                " VALUES (?, ?, ?, ?, ?) ON CONFLICT (session_id, multi_agent_id) DO UPDATE"
                 " SET updated_at = excluded.updated_at, state = excluded.state, revision = revision + 1",
                 (
                     validate_id(session_id, "session"),
