@@ -14,13 +14,14 @@ import re
 from collections.abc import Callable
 from datetime import datetime, timezone
 from json.encoder import c_make_encoder, encode_basestring  # type: ignore[attr-defined]
-from typing import Any, NoReturn
+from typing import Any
 
 from .errors import session_exception
 
 _BYTES = "__bytes_encoded__"
 _UPSTREAM: Any = True
 _RAW: Any = "raw"
+_DEEPEST = 300  # levels; Python reads, compares and writes no more than 1,000, its callers' own included
 _LEAVES = frozenset({str, int, float, bool, bytes, type(None)})
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
@@ -58,11 +59,9 @@ def exact_copy(value: Any, name: str, marker: Any = _UPSTREAM) -> Any:
         SessionException: If JSON would not give it back equal; says where the culprit sits.
     """
     try:
-        return _copy(value, marker)
+        return _copy(value, marker, _DEEPEST)
     except _UnstorableError as problem:
-        _refuse(name, problem.path, problem.reason)
-    except RecursionError:
-        _refuse(name, [], "it contains itself or is nested too deeply")
+        raise _refusal(name, problem.path, problem.reason) from None
 
 
 def to_json(value: Any, name: str) -> str:
@@ -89,33 +88,33 @@ def decode(text: str, *where: object) -> Any:
     """Return the value that `encode` made the text from.
 
     Args:
-        text: JSON text.
+        text: JSON text, laid out in any way.
         where: Words that name the row it came from, for an error.
 
     Raises:
-        SessionException: If the text is not what `encode` writes.
+        SessionException: If it is not JSON.
     """
-    try:
-        value, end = _read_bytes(text) if _BYTES in text else _read(text)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise _unreadable(where) from error
-    if end != len(text):
-        raise _unreadable(where)
-    return value
+    if isinstance(text, str) and _BYTES not in text:
+        try:
+            value, end = _read(text)  # faster than loads(), and enough for what `encode` writes
+            if end == len(text):
+                return value
+        except (ValueError, RecursionError):
+            pass  # said by `_load`
+    return _load(text, _revive, where)
 
 
 def decode_state(text: str, *where: object) -> Any:
     """Return the value that `encode_state` made the text from; otherwise as `decode`."""
-    try:
-        return json.loads(text, object_hook=_revive_raw)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise _unreadable(where) from error
+    return _load(text, _revive_raw, where)
 
 
-def _copy(value: Any, marker: Any) -> Any:
+def _copy(value: Any, marker: Any, levels: int) -> Any:
     """Copy a value or raise `_UnstorableError`; runs for every message, so it asks the cheapest question first."""
     if type(value) in _LEAVES:
         return value
+    if levels == 0:
+        raise _UnstorableError(f"it contains itself, or is nested more than {_DEEPEST} levels deep")
     if isinstance(value, dict):
         if _BYTES in value and _is_marked(value, marker):
             raise _UnstorableError(f"a dict with the key {_BYTES!r} would come back as bytes")
@@ -124,7 +123,7 @@ def _copy(value: Any, marker: Any) -> Any:
             if not isinstance(key, str):
                 raise _UnstorableError(f"JSON turns a key of type {type(key).__name__} into a string")
             try:
-                copied[key] = item if type(item) in _LEAVES else _copy(item, marker)
+                copied[key] = item if type(item) in _LEAVES else _copy(item, marker, levels - 1)
             except _UnstorableError as problem:
                 raise problem.inside(key) from None
         return copied
@@ -132,7 +131,7 @@ def _copy(value: Any, marker: Any) -> Any:
         items = []
         for item in value:
             try:
-                items.append(item if type(item) in _LEAVES else _copy(item, marker))
+                items.append(item if type(item) in _LEAVES else _copy(item, marker, levels - 1))
             except _UnstorableError as problem:
                 raise problem.inside(len(items)) from None
         return items
@@ -143,28 +142,50 @@ def _copy(value: Any, marker: Any) -> Any:
     raise _UnstorableError(f"JSON has no form for the type {type(value).__name__}")
 
 
-def _refuse(name: str, path: list[str | int], reason: str) -> NoReturn:
-    place = name + "".join(f"[{key!r}]" for key in reversed(path))
-    raise session_exception(f"{place} cannot be stored as JSON: {reason}")
-
-
 def _to_json(encoder: Callable[[Any], str], value: Any, name: str) -> str:
     try:
         text = encoder(value)
-    except (ValueError, RecursionError) as error:
-        raise session_exception(f"{name} cannot be stored as JSON: {error}") from error
+    except ValueError as error:  # Python writes no integer of more than 4,300 digits
+        path = _path_to(value, lambda leaf: isinstance(leaf, int) and abs(leaf) >= 10**4000)
+        raise _refusal(name, path or [], str(error)) from error
     if text.isascii():
         return text
-    # UTF-8, and so SQLite, has no form for surrogates; JSON has one for those that stand alone.
-    if _SURROGATE_PAIR.search(text):
-        raise session_exception(
-            f"{name} cannot be stored as JSON: it holds a surrogate pair as two characters, which JSON joins into one"
-        )
-    return _SURROGATE.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
+    try:
+        text.encode()
+        return text
+    except UnicodeEncodeError:
+        # UTF-8, and so SQLite, has no form for surrogates; JSON has one for those that stand alone.
+        path = _path_to(value, lambda leaf: isinstance(leaf, str) and bool(_SURROGATE_PAIR.search(leaf)))
+        if path is not None:
+            reason = "JSON joins a surrogate pair that is written as two characters"
+            raise _refusal(name, path, reason) from None
+        return _SURROGATE.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
-def _unreadable(where: tuple[object, ...]) -> Exception:
-    return session_exception(f"{' '.join(map(str, where))} cannot be read: not the JSON that was stored")
+def _path_to(value: Any, is_culprit: Callable[[Any], bool]) -> list[str | int] | None:
+    """Return the path to the first value, or dict with a key, that is a culprit, innermost part first."""
+    if is_culprit(value):
+        return []
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        if is_culprit(key):
+            return []
+        path = _path_to(item, is_culprit)
+        if path is not None:
+            return [*path, key]
+    return None
+
+
+def _refusal(name: str, path: list[str | int], reason: str) -> Exception:
+    place = name + "".join(f"[{key!r}]" for key in reversed(path))
+    return session_exception(f"{place} cannot be stored as JSON: {reason}")
+
+
+def _load(text: str, hook: Callable[[dict[str, Any]], Any], where: tuple[object, ...]) -> Any:
+    try:
+        return json.loads(text, object_hook=hook)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise session_exception(f"{' '.join(map(str, where))} cannot be read: it is not JSON") from error
 
 
 def _is_marked(value: dict[str, Any], marker: Any) -> bool:
@@ -195,4 +216,3 @@ def _encoder(marker: Any) -> Callable[[Any], str]:
 _encode = _encoder(_UPSTREAM)
 _encode_raw = _encoder(_RAW)
 _read = json.JSONDecoder().raw_decode
-_read_bytes = json.JSONDecoder(object_hook=_revive).raw_decode

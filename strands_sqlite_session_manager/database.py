@@ -14,6 +14,8 @@ from .forking import FORK_GATE
 
 Row = tuple[Any, ...]
 
+_LOG_WAIT = 1000  # milliseconds that `empty_log` waits for readers and writers
+
 
 class Database:
     """A database file, opened; safe to use from any thread.
@@ -43,7 +45,7 @@ class Database:
         self._settings = pool.Settings(synchronous, timeout)
         self.path = files.resolve(db_path)
         self._pool = self._acquire_pool()
-        self._release_pool = weakref.finalize(self, _release, self._pool)
+        self._release_pool = weakref.finalize(self, pool.release, self._pool)
 
     def _acquire_pool(self) -> pool.Pool:
         FORK_GATE.enter()
@@ -99,6 +101,16 @@ class Database:
                     connection.execute("ROLLBACK")
                 raise
 
+    def empty_log(self) -> None:
+        """Bring the write-ahead log into the file and cut it off, so that it holds nothing that was deleted.
+
+        While a reader holds an older view of the database that cannot be done; it is left to the next time.
+        """
+        with _Visit(self, writing=True) as connection:
+            connection.execute(f"PRAGMA busy_timeout = {_LOG_WAIT}")
+            connection.settings = None  # to be set again when it is next used
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
 
 class _Visit:
     """The thread's connection, held until the block ends, with what `sqlite3` raises translated."""
@@ -109,25 +121,25 @@ class _Visit:
         self._database = database
         self._writing = writing
 
-    def __enter__(self) -> sqlite3.Connection:
+    def __enter__(self) -> pool.Connection:
         database = self._database
         if not database._release_pool.alive:
             raise session_exception(f"{database.path} | was closed here")
+        queue, timeout = database._pool.write_lock, database._settings.timeout
+        has_turn = False
         FORK_GATE.enter()
         try:
-            if self._writing and not database._pool.write_lock.acquire(timeout=database._settings.timeout):
-                raise database_exception(database.path, sqlite3.OperationalError("locked"), database._settings.timeout)
-            try:
-                self._connection = database._pool.connection(database._settings)
-            except BaseException:
-                if self._writing:
-                    database._pool.write_lock.release()
-                raise
-        except sqlite3.Error as error:
+            if self._writing:
+                has_turn = queue.acquire(blocking=False) or queue.acquire(timeout=timeout)
+                if not has_turn:
+                    raise sqlite3.OperationalError("database is locked")
+            self._connection = database._pool.connection(database._settings)
+        except BaseException as error:
+            if has_turn:
+                queue.release()
             FORK_GATE.leave()
-            raise database_exception(database.path, error, database._settings.timeout) from error
-        except BaseException:
-            FORK_GATE.leave()
+            if isinstance(error, sqlite3.Error):
+                raise database_exception(database.path, error, timeout) from error
             raise
         return self._connection
 
@@ -141,11 +153,3 @@ class _Visit:
         FORK_GATE.leave()
         if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError):
             raise database_exception(database.path, error, database._settings.timeout) from error
-
-
-def _release(used: pool.Pool) -> None:
-    FORK_GATE.enter()
-    try:
-        pool.release(used)
-    finally:
-        FORK_GATE.leave()

@@ -27,4 +27,6 @@ def database_exception(path: str, error: sqlite3.Error, timeout: float) -> "Sess
     """
     if "locked" in str(error) or "busy" in str(error):
         return session_exception(f"{path} | another writer held the database for more than {timeout:g} seconds")
+    if "Could not decode to UTF-8" in str(error):
+        error.args = ("a row holds text that is not UTF-8",)  # in the place of one that repeats the row
     return session_exception(f"{path} | {error}")

@@ -31,6 +31,13 @@ def resolve(db_path: str | os.PathLike[str] | None) -> str:
         raise TypeError(f"{source}=<{given!r}> | path must be text")
     if not given.strip():
         raise ValueError(f"{source} | path cannot be empty")
+    try:
+        given.encode()
+        os.stat(given)
+    except ValueError as error:
+        raise ValueError(f"{source}=<{given!a}> | path cannot hold NUL or what is not Unicode") from error
+    except OSError:
+        pass
     if given == MEMORY:
         return MEMORY
     path = os.path.realpath(os.path.expanduser(given))

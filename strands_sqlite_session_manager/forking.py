@@ -20,14 +20,16 @@ class ForkGate:
     """
 
     def __init__(self) -> None:
-        self._before_fork: list[Callable[[], None]] = []
         self._reset()
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(before=self._close, after_in_parent=self._open, after_in_child=self._reset)
+            os.register_at_fork(after_in_parent=self._open, after_in_child=self._reset)
 
-    def before_fork(self, callback: Callable[[], None]) -> None:
-        """Call back before every fork, when no thread is inside the gate."""
-        self._before_fork.append(callback)
+    def around_fork(self, before: Callable[[], None], in_child: Callable[[], None]) -> None:
+        """Call back around every fork: before it, when no thread is inside the gate, and in the child."""
+        if hasattr(os, "register_at_fork"):
+            # What is registered last is called first before a fork: the gate closes, and then comes the callback.
+            os.register_at_fork(before=before, after_in_child=in_child)
+            os.register_at_fork(before=self._close)
 
     def enter(self) -> None:
         """Go in, waiting while a fork is under way; a thread that is inside may enter again."""
@@ -65,8 +67,6 @@ class ForkGate:
             self._forking = thread
             while self._inside.keys() - {thread}:
                 self._changed.wait()
-        for callback in self._before_fork:
-            callback()
 
     def _open(self) -> None:
         with self._changed:

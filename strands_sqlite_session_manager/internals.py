@@ -6,7 +6,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from strands.hooks import AfterInvocationEvent, HookCallback, HookRegistry, events, registry
+from strands.hooks import AfterInvocationEvent, HookCallback, HookRegistry, MessageAddedEvent, events, registry
 from strands.types.session import SessionAgent
 
 _INTERNAL_STATE: Mapping[str, Callable[[Any], Any]] = {
@@ -73,15 +73,29 @@ def _is_early_bidi(agent: Any) -> bool:
     return hasattr(SessionAgent, "from_bidi_agent") and not hasattr(agent, "conversation_manager")
 
 
-def add_late_callbacks(hooks: HookRegistry, callback: HookCallback[Any], updated: HookCallback[Any]) -> None:
-    """Register for what only newer versions of Strands can say.
+class Hooks:
+    """Stands between upstream's `SessionManager.register_hooks` and an agent's hooks.
 
-    Args:
-        hooks: The agent's hooks.
-        callback: Called after an invocation, when every other callback was; older versions have no order.
-        updated: Called when the framework replaces a message; older versions do not tell.
+    Upstream registers, for every message, an append and a sync behind it. Our append does what that sync
+    would, so only the first is passed on. The sync after an invocation comes behind all other hooks where
+    hooks have an order, so that it sees what they change.
     """
-    if hasattr(registry, "HookOrder"):
-        hooks.add_callback(AfterInvocationEvent, callback, order=float("inf"))
-    if hasattr(events, "MessageUpdatedEvent"):
-        hooks.add_callback(events.MessageUpdatedEvent, updated)
+
+    def __init__(self, hooks: HookRegistry) -> None:
+        self._hooks = hooks
+        self._appends = False
+
+    def add_callback(self, event_type: Any, callback: HookCallback[Any], **kwargs: Any) -> None:
+        """Register a callback, unless it is the sync behind an append."""
+        if event_type is MessageAddedEvent:
+            if self._appends:
+                return
+            self._appends = True
+        if event_type is AfterInvocationEvent and hasattr(registry, "HookOrder"):
+            kwargs["order"] = float("inf")
+        self._hooks.add_callback(event_type, callback, **kwargs)
+
+    def add_message_updated_callback(self, callback: HookCallback[Any]) -> None:
+        """Register for the replacement of a message by the framework, which older versions do not tell."""
+        if hasattr(events, "MessageUpdatedEvent"):
+            self._hooks.add_callback(events.MessageUpdatedEvent, callback)

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from strands.types.content import Message
+from strands.types.exceptions import SessionException
 
 from .codec import decode, encode, exact_copy, timestamp, to_json
 from .database import Database, Row
@@ -70,6 +71,7 @@ class LiveAgent:
         self._columns: dict[str, Any] = {}
         self._window: str | None = None
         self._held = _Held()
+        self._owed: list[tuple[str, Row]] = []  # what the next write must make up for: a redaction that failed
 
     def create(self, messages: list[Message], columns: Mapping[str, Any]) -> bool:
         """Store a new agent with the messages it already holds.
@@ -162,7 +164,7 @@ class LiveAgent:
         now = timestamp()
         row = (*self._keys, self._next_id, now, now, to_json(copy, "message"))
         added = (message, copy)
-        if self._follows(messages, added) and not self._changes(columns):
+        if not self._owed and self._follows(messages, added) and not self._changes(columns):
             self._append_row(row)
             self._held.add(message, copy, self._next_id)
             self._next_id += 1
@@ -171,7 +173,7 @@ class LiveAgent:
 
     def save(self, messages: list[Message], columns: Mapping[str, Any]) -> None:
         """Keep up with what has changed; write nothing if nothing has."""
-        if self._changes(columns) or not self._follows(messages):
+        if self._owed or self._changes(columns) or not self._follows(messages):
             self._write(messages, columns)
 
     def complete(self, message: Message, messages: list[Message], columns: Mapping[str, Any]) -> None:
@@ -189,10 +191,10 @@ class LiveAgent:
         """Put a message in the place of the latest one of the log, and of every other that is the same object.
 
         Raises:
-            LookupError: If the log is empty.
+            SessionException: If the log is empty.
         """
         if self._next_id == 0:
-            raise LookupError
+            raise SessionException("No message to redact.")
         rows = {self._next_id - 1}
         for held, source in zip(self._held.objects, self._held.sources, strict=True):
             if held is message and isinstance(source, int):
@@ -250,19 +252,16 @@ class LiveAgent:
             for own, old, source in zip(held.objects, held.copies, held.sources, strict=True)
         ]
         now = timestamp()
-        self._write(
-            messages,
-            columns,
-            [
-                (
-                    "UPDATE messages SET updated_at = ?, message = ?, redact_message = coalesce(?, redact_message),"
-                    f" live_message = NULL WHERE {_KEYS} AND message_id = ?",
-                    (now, text, text if redacting else None, *self._keys, row_id),
-                )
-                for row_id in sorted(rows)
-            ],
-            held=replace(held, copies=copies),
-        )
+        statements: list[tuple[str, Row]] = [
+            (
+                "UPDATE messages SET updated_at = ?, message = ?, redact_message = coalesce(?, redact_message),"
+                f" live_message = NULL WHERE {_KEYS} AND message_id = ?",
+                (now, text, text if redacting else None, *self._keys, row_id),
+            )
+            for row_id in sorted(rows)
+        ]
+        self._owed += statements
+        self._write(messages, columns, held=replace(held, copies=copies))
 
     def _write(
         self,
@@ -296,12 +295,13 @@ class LiveAgent:
             )
             if not guarded.rowcount:
                 raise StaleError
-            for statement, parameters in statements:
+            for statement, parameters in (*self._owed, *statements):
                 connection.execute(statement, parameters)
             connection.executemany(
                 f"UPDATE messages SET live_message = ? WHERE {_KEYS} AND message_id = ?",
                 ((text, *self._keys, row_id) for row_id, text in edited.items()),
             )
+        self._owed = []
         if now_held is self._held and added is not None:
             now_held.add(*added, self._next_id)
         self._revision += 1
@@ -311,7 +311,7 @@ class LiveAgent:
     def _hold_rows(self, connection: sqlite3.Connection, content: str, condition: str, parameters: Row) -> None:
         rows = connection.execute(
             f"SELECT message_id, {content} FROM messages WHERE {_KEYS} {condition}", (*self._keys, *parameters)
-        )
+        ).fetchall()  # a cursor that is left half-way by an error keeps its transaction open
         for row_id, text in rows:
             message = decode(text, *self._where(f"message {row_id}"))
             self._held.add(message, exact_copy(message, "message"), row_id)

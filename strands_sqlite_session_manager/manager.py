@@ -4,7 +4,7 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from strands.agent.state import AgentState
 from strands.hooks.registry import HookRegistry
@@ -16,7 +16,7 @@ from strands.types.session import SessionAgent, SessionType
 from .codec import decode, decode_state, encode, encode_state, timestamp
 from .exceptions import StaleSessionException
 from .identifiers import validate_id
-from .internals import AgentReader, add_late_callbacks, restore_internal_state
+from .internals import AgentReader, Hooks, restore_internal_state
 from .live import LiveAgent, StaleError
 from .repository import SQLiteSessionRepository
 
@@ -105,18 +105,15 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
                     )
 
     def register_hooks(self, registry: HookRegistry, **kwargs: Any) -> None:
-        """Register for what happens to an agent, as upstream does and a little more.
+        """Register for what happens to an agent or orchestrator.
 
         Args:
-            registry: The agent's hooks.
+            registry: Its hooks.
             **kwargs: For future extensibility of the interface.
         """
-        super().register_hooks(registry, **kwargs)
-        add_late_callbacks(
-            registry,
-            lambda event: self.sync_agent(event.agent),
-            lambda event: self._complete_message(event.message, event.agent),
-        )
+        hooks = Hooks(registry)
+        super().register_hooks(cast(HookRegistry, hooks), **kwargs)
+        hooks.add_message_updated_callback(lambda event: self._complete_message(event.message, event.agent))
 
     # -- agents --
 
@@ -218,6 +215,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
             SessionException: If there is no message, or it cannot be written.
         """
         self._write(agent, lambda live, columns: live.redact(redact_message, agent.messages, columns))
+        self._database.empty_log()
 
     def _complete_message(self, message: Message, agent: Any) -> None:
         self._write(agent, lambda live, columns: live.complete(message, agent.messages, columns))

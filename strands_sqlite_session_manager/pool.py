@@ -75,14 +75,18 @@ class Pool:
     def __init__(self, path: str) -> None:
         self.path = path
         self.users = 0
-        # Writers of this process queue here. SQLite makes them poll, which halves their throughput and
-        # starves some when each commit is synced to the disk.
-        self.write_lock = threading.RLock()
-        self._lock = threading.RLock()
         self._thread = threading.local()
         self._idle: deque[Connection] = deque()
         self._open: list[Connection] = []
         self._identity: tuple[int, int] | None = None
+        self.renew_locks()
+
+    def renew_locks(self) -> None:
+        """Have new locks, in a forked child: there is no thread left that could release the old ones."""
+        # Writers of this process queue here. SQLite makes them poll, which halves their throughput and
+        # starves some when each commit is synced to the disk.
+        self.write_lock = threading.RLock()
+        self._lock = threading.RLock()
 
     def prepare(self, settings: Settings) -> None:
         """Open the file for the first time, creating or upgrading it as needed.
@@ -173,7 +177,7 @@ class MemoryPool(Pool):
 
 def _open_connection(path: str, settings: Settings) -> Connection:
     connection = sqlite3.connect(
-        path, settings.timeout, isolation_level=None, check_same_thread=False, factory=Connection
+        path, timeout=settings.timeout, isolation_level=None, check_same_thread=False, factory=Connection
     )
     try:
         connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")  # takes effect in a file that is still empty
@@ -220,7 +224,11 @@ def acquire(path: str, settings: Settings) -> Pool:
 
 
 def release(pool: Pool) -> None:
-    """Give a pool back; the last user closes it."""
+    """Give a pool back; the last user closes it.
+
+    The garbage collector comes here, in any thread and at any time: also while another thread forks, which
+    must not be waited for.
+    """
     with _pools_lock:
         pool.users -= 1
         if pool.users > 0:
@@ -235,4 +243,11 @@ def _close_all() -> None:
         pool.close()
 
 
-FORK_GATE.before_fork(_close_all)
+def _renew_locks() -> None:
+    global _pools_lock
+    _pools_lock = threading.RLock()
+    for pool in list(_every_pool):
+        pool.renew_locks()
+
+
+FORK_GATE.around_fork(before=_close_all, in_child=_renew_locks)

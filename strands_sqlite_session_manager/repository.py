@@ -118,7 +118,7 @@ class SQLiteSessionRepository(SessionRepository):
         return None
 
     def delete_session(self, session_id: str, **kwargs: Any) -> None:
-        """Delete a session with its agents, messages and orchestrators.
+        """Delete a session with its agents, messages and orchestrators; the file's log is emptied of them as well.
 
         Args:
             session_id: The session's id.
@@ -131,6 +131,7 @@ class SQLiteSessionRepository(SessionRepository):
         validate_id(session_id, "session")
         if not self._database.write("DELETE FROM sessions WHERE session_id = ?", (session_id,)):
             raise SessionException(f"Session {session_id} does not exist")
+        self._database.empty_log()
 
     # -- agents --
 
@@ -323,6 +324,8 @@ class SQLiteSessionRepository(SessionRepository):
                 "UPDATE agents SET revision = revision + 1 WHERE session_id = ? AND agent_id = ?", agent_keys
             )
         (session_message.created_at,) = created
+        if session_message.redact_message is not None:
+            self._database.empty_log()
 
     def list_messages(
         self, session_id: str, agent_id: str, limit: int | None = None, offset: int = 0, **kwargs: Any
@@ -352,8 +355,7 @@ class SQLiteSessionRepository(SessionRepository):
             (
                 validate_id(session_id, "session"),
                 validate_id(agent_id, "agent"),
-                -1 if limit is None else limit,
-                offset,
+                *(_MOST if limit is None else min(limit, _MOST), min(offset, _MOST)),
             ),
         )
         return [_message_from_row(session_id, agent_id, row) for row in rows]
@@ -451,6 +453,7 @@ class SQLiteSessionRepository(SessionRepository):
         return [multi_agent_id for (multi_agent_id,) in rows]
 
 
+_MOST = 2**63 - 1  # what SQLite can count to
 _AGENT = "agent_id, state, conversation_manager_state, internal_state, created_at, updated_at"
 _MESSAGE = "message_id, message, redact_message, created_at, updated_at"
 
