@@ -62,6 +62,8 @@ def exact_copy(value: Any, name: str, marker: Any = _UPSTREAM) -> Any:
         return _copy(value, marker, _DEEPEST)
     except _UnstorableError as problem:
         raise _refusal(name, problem.path, problem.reason) from None
+    except RecursionError as error:
+        raise _refusal(name, [], "the stack is too deep already to go into it") from error
 
 
 def to_json(value: Any, name: str) -> str:
@@ -145,9 +147,8 @@ def _copy(value: Any, marker: Any, levels: int) -> Any:
 def _to_json(encoder: Callable[[Any], str], value: Any, name: str) -> str:
     try:
         text = encoder(value)
-    except ValueError as error:  # Python writes no integer of more than 4,300 digits
-        path = _path_to(value, lambda leaf: isinstance(leaf, int) and abs(leaf) >= 10**4000)
-        raise _refusal(name, path or [], str(error)) from error
+    except (ValueError, RecursionError) as error:  # e.g. Python writes no integer of more than 4,300 digits
+        raise _refusal(name, _path_to(value, _is_unwritable) or [], str(error)) from error
     if text.isascii():
         return text
     try:
@@ -160,6 +161,13 @@ def _to_json(encoder: Callable[[Any], str], value: Any, name: str) -> str:
             reason = "JSON joins a surrogate pair that is written as two characters"
             raise _refusal(name, path, reason) from None
         return _SURROGATE.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
+
+
+def _is_unwritable(value: Any) -> bool:
+    try:
+        return isinstance(value, int) and not str(value)
+    except ValueError:
+        return True
 
 
 def _path_to(value: Any, is_culprit: Callable[[Any], bool]) -> list[str | int] | None:

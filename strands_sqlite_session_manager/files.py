@@ -63,6 +63,8 @@ def create_private(path: str) -> None:
     for folder in reversed(missing):
         with suppress(FileExistsError):  # another process created it at the same moment
             os.mkdir(folder, 0o700)
+            os.chmod(folder, 0o700)  # an umask can take from its owner, too
     with suppress(FileExistsError):
         # O_EXCL also refuses a link that appeared since the path was resolved.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        os.chmod(path, 0o600)

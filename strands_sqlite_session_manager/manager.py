@@ -326,6 +326,8 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
 
 
 def _checked_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    if not isinstance(metadata, Mapping):
+        raise TypeError(f"metadata=<{type(metadata).__name__}> | must be a mapping")
     for key, value in metadata.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise TypeError(f"metadata[{key!r}] | keys and values must be strings")

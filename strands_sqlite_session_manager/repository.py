@@ -1,5 +1,6 @@
 """The database as Strands sees it: sessions, agents, messages and orchestrators by their ids."""
 
+import operator
 import os
 import sqlite3
 from types import TracebackType
@@ -95,7 +96,7 @@ class SQLiteSessionRepository(SessionRepository):
                 (session.session_id, SessionType(session.session_type).value, session.created_at, session.updated_at),
             )
         except sqlite3.IntegrityError as error:
-            raise SessionException(f"Session {session.session_id} already exists") from error
+            raise _violation(error, f"Session {session.session_id} already exists") from error
         return session
 
     def read_session(self, session_id: str, **kwargs: Any) -> Session | None:
@@ -161,9 +162,8 @@ class SQLiteSessionRepository(SessionRepository):
                 ),
             )
         except sqlite3.IntegrityError as error:
-            if _is_orphan(error):
-                raise SessionException(f"Session {session_id} does not exist") from error
-            raise SessionException(f"Agent {agent_id} already exists in session {session_id}") from error
+            exists = f"Agent {agent_id} already exists in session {session_id}"
+            raise _violation(error, exists, f"Session {session_id} does not exist") from error
 
     def read_agent(self, session_id: str, agent_id: str, **kwargs: Any) -> SessionAgent | None:
         """Return an agent of a session, or None where there is none.
@@ -265,11 +265,8 @@ class SQLiteSessionRepository(SessionRepository):
                 ),
             )
         except sqlite3.IntegrityError as error:
-            if _is_orphan(error):
-                raise SessionException(f"Agent {agent_id} in session {session_id} does not exist") from error
-            raise SessionException(
-                f"Message {message_id} already exists for agent {agent_id} in session {session_id}"
-            ) from error
+            exists = f"Message {message_id} already exists for agent {agent_id} in session {session_id}"
+            raise _violation(error, exists, f"Agent {agent_id} in session {session_id} does not exist") from error
 
     def read_message(self, session_id: str, agent_id: str, message_id: int, **kwargs: Any) -> SessionMessage | None:
         """Return a message, or None where there is none.
@@ -344,10 +341,12 @@ class SQLiteSessionRepository(SessionRepository):
             there, what was redacted is not.
 
         Raises:
+            TypeError: If a number is no integer.
             ValueError: If an id is not allowed, or a number is negative.
             SessionException: If the file cannot be read.
         """
-        if offset < 0 or (limit is not None and limit < 0):
+        limit, offset = _MOST if limit is None else operator.index(limit), operator.index(offset)
+        if limit < 0 or offset < 0:
             raise ValueError(f"limit=<{limit}>, offset=<{offset}> | must not be negative")
         rows = self._database.read(
             f"SELECT {_MESSAGE} FROM messages WHERE session_id = ? AND agent_id = ?"
@@ -355,7 +354,8 @@ class SQLiteSessionRepository(SessionRepository):
             (
                 validate_id(session_id, "session"),
                 validate_id(agent_id, "agent"),
-                *(_MOST if limit is None else min(limit, _MOST), min(offset, _MOST)),
+                min(limit, _MOST),
+                min(offset, _MOST),
             ),
         )
         return [_message_from_row(session_id, agent_id, row) for row in rows]
@@ -390,7 +390,7 @@ class SQLiteSessionRepository(SessionRepository):
                 ),
             )
         except sqlite3.IntegrityError as error:
-            raise SessionException(f"Session {session_id} does not exist") from error
+            raise _violation(error, "", f"Session {session_id} does not exist") from error
 
     def read_multi_agent(self, session_id: str, multi_agent_id: str, **kwargs: Any) -> dict[str, Any] | None:
         """Return the state of an orchestrator, or None where there is none.
@@ -458,9 +458,10 @@ _AGENT = "agent_id, state, conversation_manager_state, internal_state, created_a
 _MESSAGE = "message_id, message, redact_message, created_at, updated_at"
 
 
-def _is_orphan(error: sqlite3.IntegrityError) -> bool:
-    """Tell whether what a row belongs to is missing; otherwise, the row is there already."""
-    return str(error).startswith("FOREIGN KEY")
+def _violation(error: sqlite3.IntegrityError, exists: str, orphan: str = "") -> SessionException:
+    """Say what a violated constraint means: the row exists, or what it belongs to does not."""
+    kind = str(error).partition(" constraint")[0]
+    return SessionException({"UNIQUE": exists, "FOREIGN KEY": orphan}.get(kind, str(error)))
 
 
 def _agent_columns(agent: SessionAgent) -> tuple[str, str, str]:

@@ -100,7 +100,7 @@ def check_belongs_here(path: str) -> None:
         return  # being created, or to be recovered first: `prepare` looks again when that is done
     # The main file alone tells, unless what it was last told is still in its write-ahead log.
     immutable = "" if _has_content(path + "-wal") else "&immutable=1"
-    connection = sqlite3.connect(f"file:{pathname2url(path)}?mode=ro{immutable}", uri=True)
+    connection = sqlite3.connect(f"file:{pathname2url(path)}?mode=ro{immutable}", uri=True, isolation_level=None)
     try:
         _version(connection, path)
     except sqlite3.DatabaseError as error:
@@ -138,8 +138,14 @@ def prepare(connection: sqlite3.Connection, path: str, timeout: float) -> None:
 
 def _version(connection: sqlite3.Connection, path: str) -> int:
     """Return the schema version of a file; 0 is an empty file or one of the earlier package."""
-    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    connection.execute("SAVEPOINT look")  # so that what is read is of one moment: others may be creating the file
+    try:
+        (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (objects,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        is_earlier = objects > 0 and earlier_package.is_layout(connection)
+    finally:
+        connection.execute("RELEASE look")
     if application_id == APPLICATION_ID:
         if version > VERSION:
             raise session_exception(
@@ -147,8 +153,7 @@ def _version(connection: sqlite3.Connection, path: str) -> int:
                 f"this one knows {VERSION}): upgrade the package"
             )
         return int(version)
-    (objects,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if application_id or version or (objects and not earlier_package.is_layout(connection)):
+    if application_id or version or (objects and not is_earlier):
         raise session_exception(f"{path} | a database of something else than strands-sqlite-session-manager")
     return 0
 
