@@ -145,6 +145,24 @@ class Pool:
             while self._open:
                 self._open.pop().close()
 
+    def retire(self) -> None:
+        """Make way for the pool of another file that has taken the place of this one's.
+
+        What is in the log goes to the file that it belongs to, wherever that is now: SQLite would apply a log
+        that it finds beside a file to that file.
+
+        Raises:
+            SessionException: If the log is in use, so that it cannot be emptied.
+        """
+        with self._lock:
+            for connection in self._open[:1]:
+                with connection.lock:
+                    (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                if busy:
+                    raise session_exception(f"{self.path} | the log of the file that was here before is in use")
+            self.close()
+            self._identity = (-1, -1)  # that of no file: with nothing open, the old one's can be given to another
+
     def _take_over(self) -> Connection | None:
         while True:
             try:
@@ -211,8 +229,11 @@ def acquire(path: str, settings: Settings) -> Pool:
     else:
         with _pools_lock:
             registered = _pools.get(path)
-            pool = registered if registered is not None and registered.is_current() else Pool(path)
-            _pools[path] = pool
+            if registered is None or not registered.is_current():
+                if registered is not None:
+                    registered.retire()
+                registered = _pools[path] = Pool(path)
+            pool = registered
             _every_pool.add(pool)
             pool.users += 1
     try:
