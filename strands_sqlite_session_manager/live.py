@@ -16,7 +16,7 @@ The database is written on the condition that it still is as this process knows 
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -51,6 +51,10 @@ class _Held:
         self.objects.append(message)
         self.copies.append(copy)
         self.sources.append(source)
+
+    def places(self) -> Iterator[tuple[Message, Source]]:
+        """Return each message with where it is stored."""
+        return zip(self.objects, self.sources, strict=True)
 
 
 class LiveAgent:
@@ -188,18 +192,32 @@ class LiveAgent:
             self.save(messages, columns)
 
     def redact(self, message: Message, messages: list[Message], columns: Mapping[str, Any]) -> None:
-        """Put a message in the place of the latest one of the log, and of every other that is the same object.
+        """Put a message in the place of what it was before in the log, which mostly is the latest message.
+
+        It is so everywhere where the agent holds the same object: a prompt that was tried again is logged twice.
 
         Raises:
             SessionException: If the log is empty.
         """
         if self._next_id == 0:
             raise SessionException("No message to redact.")
-        rows = {self._next_id - 1}
-        for held, source in zip(self._held.objects, self._held.sources, strict=True):
-            if held is message and isinstance(source, int):
-                rows.add(source)
+        latest = self._next_id - 1
+        rows = {source for own, source in self._held.places() if own is message and isinstance(source, int)}
+        if not rows and not self._holds_beside(message, messages, latest):
+            rows = {latest}
         self._rewrite(self._held, message, rows, True, messages, columns)
+
+    def _holds_beside(self, message: Message, messages: list[Message], row_id: int) -> bool:
+        """Tell whether the agent holds a message, and beside it, as it was, what is in a row of the log.
+
+        Then the message cannot be what the row has become: it never was in the log.
+        """
+        others = [other for other in messages if other is not message]
+        return len(others) < len(messages) and any(
+            source == row_id and (own is other or copy == other)
+            for (own, source), copy in zip(self._held.places(), self._held.copies, strict=True)
+            for other in others
+        )
 
     def _follows(self, messages: list[Message], added: tuple[Message, Message] | None = None) -> bool:
         """Tell whether the agent holds what it held before, with nothing but the added message behind it.
@@ -325,7 +343,9 @@ class _Finder:
 
     def __init__(self, held: _Held) -> None:
         self._copies = held.copies
-        self._by_object = {id(message): index for index, message in enumerate(held.objects)}
+        self._by_object: dict[int, list[int]] = {}
+        for index, message in enumerate(held.objects):
+            self._by_object.setdefault(id(message), []).append(index)
         self._by_tracking_id = {
             copy["tracking_id"]: index
             for index, copy in enumerate(held.copies)
@@ -334,8 +354,13 @@ class _Finder:
         self._by_content: dict[str, int] | None = None
 
     def find(self, message: Message) -> int | None:
-        """Return the position that the message had, or None if it is new."""
-        index = self._by_object.get(id(message))
+        """Return the position that the message had, or None if it is new.
+
+        An object that was held several times is found at each of its positions in turn.
+        """
+        index = None
+        if positions := self._by_object.get(id(message)):
+            index = positions.pop(0) if len(positions) > 1 else positions[0]
         tracking_id = message.get("tracking_id")
         if index is None and isinstance(tracking_id, str):
             index = self._by_tracking_id.get(tracking_id)
@@ -364,8 +389,9 @@ def _locate(
     now = _Held()
     edited: dict[int, str] = {}
     claimed: dict[int, Message] = {}
+    added_at = max((at for at, message in enumerate(messages) if added and message is added[0]), default=None)
     for position, message in enumerate(messages):
-        if added is not None and message is added[0]:
+        if added is not None and position == added_at:
             now.add(message, added[1], added_id)
             continue
         index = finder.find(message)

@@ -345,8 +345,8 @@ class SQLiteSessionRepository(SessionRepository):
             ValueError: If an id is not allowed, or a number is negative.
             SessionException: If the file cannot be read.
         """
-        limit, offset = _MOST if limit is None else operator.index(limit), operator.index(offset)
-        if limit < 0 or offset < 0:
+        most, first = _MOST if limit is None else operator.index(limit), operator.index(offset)
+        if most < 0 or first < 0:
             raise ValueError(f"limit=<{limit}>, offset=<{offset}> | must not be negative")
         rows = self._database.read(
             f"SELECT {_MESSAGE} FROM messages WHERE session_id = ? AND agent_id = ?"
@@ -354,8 +354,8 @@ class SQLiteSessionRepository(SessionRepository):
             (
                 validate_id(session_id, "session"),
                 validate_id(agent_id, "agent"),
-                min(limit, _MOST),
-                min(offset, _MOST),
+                min(most, _MOST),
+                min(first, _MOST),
             ),
         )
         return [_message_from_row(session_id, agent_id, row) for row in rows]
