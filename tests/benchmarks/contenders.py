@@ -1,0 +1,100 @@
+"""What is timed: the tasks of bare SQLite, of this package and of `FileSessionManager`."""
+
+import json
+import random
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from strands import Agent
+from strands.session.session_repository import SessionRepository
+from strands.types.content import Message
+from strands.types.session import SessionMessage
+
+from strands_sqlite_session_manager import SQLiteSessionManager
+
+from .filling import AGENT_ID, HISTORY, INSERT_MESSAGE, WINDOW, build_agent, conversation, row
+from .timing import Task
+
+Synchronous = Literal["FULL", "NORMAL"]
+Append = tuple[str, int, Message]
+SELECT = "SELECT message FROM messages WHERE session_id = ? AND agent_id = ? ORDER BY message_id"
+
+
+def connect(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
+    """Open a file as the package does."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    for pragma in ("foreign_keys = ON", "secure_delete = ON", f"synchronous = {synchronous}"):
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+def appends_to(ids: Sequence[str]) -> Iterator[Append]:
+    """Yield messages for sessions at random, with the ids that they have there."""
+    rng, next_ids = random.Random(4), dict.fromkeys(ids, HISTORY)
+    for message in conversation(5):
+        session_id = rng.choice(ids)
+        yield session_id, next_ids[session_id], message
+        next_ids[session_id] += 1
+
+
+def insert(connection: sqlite3.Connection, appends: Sequence[Append]) -> Iterator[Task]:
+    """Insert rows that are ready."""
+    for append in appends:
+        yield partial(connection.execute, INSERT_MESSAGE, row(*append))
+
+
+def dump_and_insert(connection: sqlite3.Connection, appends: Sequence[Append]) -> Iterator[Task]:
+    """Insert messages whose text has yet to be made."""
+
+    def dump(append: Append) -> None:
+        connection.execute(INSERT_MESSAGE, row(*append))
+
+    for append in appends:
+        yield partial(dump, append)
+
+
+def create(repository: SessionRepository, appends: Sequence[Append]) -> Iterator[Task]:
+    """Append messages by way of a repository."""
+    for session_id, message_id, message in appends:
+        yield partial(repository.create_message, session_id, AGENT_ID, SessionMessage(message, message_id))
+
+
+def append_and_sync(managers: Mapping[str, SQLiteSessionManager], appends: Sequence[Append]) -> Iterator[Task]:
+    """Append messages of live agents, as Strands does; now and then, the agent's window is trimmed meanwhile."""
+
+    def append(manager: SQLiteSessionManager, agent: Agent, message: Message) -> None:
+        manager.append_message(message, agent)
+        manager.sync_agent(agent)
+
+    agents = {session_id: build_agent(manager) for session_id, manager in managers.items()}
+    for session_id, _, message in appends:
+        manager, agent = managers[session_id], agents[session_id]
+        agent.messages.append(message)
+        yield partial(append, manager, agent, message)
+        if len(agent.messages) > WINDOW + 10:
+            del agent.messages[:-WINDOW]
+            manager.sync_agent(agent)
+
+
+def select(connection: sqlite3.Connection, ids: Sequence[str]) -> Iterator[Task]:
+    """Read sessions at random with plain SQL."""
+
+    def read(session_id: str) -> list[Any]:
+        return [json.loads(text) for (text,) in connection.execute(SELECT, (session_id, AGENT_ID))]
+
+    return each(read, ids)
+
+
+def list_messages(repository: SessionRepository, ids: Sequence[str]) -> Iterator[Task]:
+    """Read sessions at random by way of a repository."""
+    return each(lambda session_id: repository.list_messages(session_id, AGENT_ID), ids)
+
+
+def each(call: Callable[[str], object], ids: Sequence[str]) -> Iterator[Task]:
+    """Call with one of the ids at random, for ever."""
+    rng = random.Random(6)
+    while True:
+        yield partial(call, rng.choice(ids))

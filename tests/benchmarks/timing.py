@@ -1,0 +1,133 @@
+"""Timing side by side, and tables of what came out.
+
+A contender is an iterator of tasks, of which only the call is timed: what its generator does between two
+tasks is free. In every round each contender has a turn, a batch of tasks, and each round another one begins,
+so that a noisy moment of the machine hits all alike. Ratios and differences are taken round by round.
+"""
+
+import os
+import platform
+import sqlite3
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from statistics import median, quantiles
+from time import perf_counter_ns
+from typing import NamedTuple, TypeVar
+
+Task = Callable[[], object]
+Key = TypeVar("Key")
+
+
+class Spread(NamedTuple):
+    """What lies in the middle of many figures."""
+
+    low: float
+    middle: float
+    high: float
+
+    @classmethod
+    def of(cls, figures: Sequence[float]) -> "Spread":
+        """Take the quartiles."""
+        return cls(*quantiles(figures, n=4, method="inclusive"))
+
+    def __str__(self) -> str:
+        """Show the median and, in brackets, the middle half."""
+        digits = 2 if abs(self.middle) < 10 else 1 if abs(self.middle) < 100 else 0
+        return f"{self.middle:,.{digits}f} ({self.low:,.{digits}f}..{self.high:,.{digits}f})"
+
+
+@dataclass
+class Timing:
+    """What one contender took.
+
+    Attributes:
+        rounds: Microseconds of each task, round by round.
+        written: Bytes that the process handed to the system in this contender's turns.
+    """
+
+    rounds: list[list[float]] = field(default_factory=list)
+    written: int = 0
+
+    @property
+    def count(self) -> int:
+        """How many tasks were timed."""
+        return sum(map(len, self.rounds))
+
+    def spread(self, scale: float = 1) -> Spread:
+        """Sum up the microseconds, or what they are by another scale."""
+        return Spread.of([microseconds / scale for taken in self.rounds for microseconds in taken])
+
+    def ratio(self, other: "Timing") -> Spread:
+        """Divide by another contender's time."""
+        return Spread.of([mine / theirs for mine, theirs in self._beside(other)])
+
+    def excess(self, other: "Timing", scale: float = 1) -> Spread:
+        """Subtract another contender's time."""
+        return Spread.of([(mine - theirs) / scale for mine, theirs in self._beside(other)])
+
+    def _beside(self, other: "Timing") -> Iterator[tuple[float, float]]:
+        return zip(map(median, self.rounds), map(median, other.rounds), strict=True)
+
+
+def interleave(contenders: Mapping[Key, Iterator[Task]], rounds: int, batch: int) -> dict[Key, Timing]:
+    """Let every contender have its turn in every round."""
+    timings = {name: Timing() for name in contenders}
+    order = list(contenders)
+    for _ in range(rounds):
+        for name in order:
+            before, taken = bytes_written(), []
+            for task in islice(contenders[name], batch):
+                start = perf_counter_ns()
+                task()
+                taken.append((perf_counter_ns() - start) / 1000)
+            timings[name].rounds.append(taken)
+            timings[name].written += bytes_written() - before
+        order.append(order.pop(0))
+    return timings
+
+
+def measure(contenders: Mapping[Key, Iterator[Task]], rounds: int, batch: int) -> dict[Key, Timing]:
+    """Interleave after a round to warm up, which does not count."""
+    interleave(contenders, 1, batch)
+    return interleave(contenders, rounds, batch)
+
+
+def bytes_written() -> int:
+    """Count what this process has ever handed to `write` and its kin, where the system tells; 0 elsewhere."""
+    try:
+        counters = Path("/proc/self/io").read_text()
+    except OSError:
+        return 0
+    return next(int(line.split()[1]) for line in counters.splitlines() if line.startswith("wchar:"))
+
+
+def verdict(figure: float, budget: float) -> str:
+    """Say whether a figure keeps to its budget."""
+    return f"{budget:g} {'ok' if figure <= budget else 'OVER'}"
+
+
+def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]], labels: int) -> None:
+    """Print rows as aligned columns: so many labels to the left, and figures to the right."""
+    lines = [header, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    print(f"\n{title}")
+    for line in lines:
+        cells = [
+            cell.ljust(width) if index < labels else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        print("  " + "  ".join(cells).rstrip())
+    sys.stdout.flush()
+
+
+def describe_machine() -> str:
+    """Say on what the figures were taken."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return (
+        f"{platform.platform()}, {cores} cores, Python {platform.python_version()}, "
+        f"SQLite {sqlite3.sqlite_version}, strands-agents {version('strands-agents')}"
+    )

@@ -1,0 +1,105 @@
+"""A session manager that notes, at every event announced to it, what its agents held and what was said."""
+
+import copy
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any
+
+from strands.types.content import Message
+from strands.types.session import SessionAgent, encode_bytes_values
+
+from strands_sqlite_session_manager import SQLiteSessionManager
+
+
+def held(agent: Any) -> str:
+    """Write down everything that a session keeps of an agent: two texts are equal if all of it is."""
+    described = SessionAgent.from_agent(agent)
+    return written(
+        {
+            "messages": agent.messages,
+            "state": described.state,
+            "conversation_manager_state": described.conversation_manager_state,
+            "internal_state": described._internal_state,
+        }
+    )
+
+
+def written(value: Any) -> str:
+    """Write a value down, so that `1`, `1.0` and `True` differ, and two processes can compare."""
+    return json.dumps(encode_bytes_values(value), indent=1, sort_keys=True)
+
+
+@dataclass
+class Said:
+    """A message of the log.
+
+    Attributes:
+        message: The object that was announced.
+        copy: How it is to be read.
+        held: Whether the agent has held that object ever since: what happens to it happens to the log.
+    """
+
+    message: Message
+    copy: Message
+    held: bool = True
+
+
+class Log(defaultdict[str, list[Said]]):
+    """What was said to and by each agent, redactions applied, over all managers that share it."""
+
+    def __init__(self) -> None:
+        super().__init__(list)
+
+    def messages(self, agent_id: str = "default") -> list[Message]:
+        return [said.copy for said in self[agent_id]]
+
+
+class Recorder(SQLiteSessionManager):
+    """Notes what each agent held when it was last announced; pass `log` on to the next one on the session."""
+
+    def __init__(self, session_id: str, db_path: str | PathLike[str], log: Log | None = None) -> None:
+        super().__init__(session_id, db_path)
+        self.log = Log() if log is None else log
+        self.held: dict[str, str] = {}
+
+    def initialize(self, agent: Any, **kwargs: Any) -> None:
+        is_new = self.read_agent(self.session_id, agent.agent_id) is None
+        super().initialize(agent, **kwargs)
+        if is_new:
+            for message in agent.messages:
+                self._say(message, agent)
+            self._note(agent)
+
+    def append_message(self, message: Message, agent: Any, **kwargs: Any) -> None:
+        super().append_message(message, agent, **kwargs)
+        self._say(message, agent)
+        self._note(agent)
+
+    def sync_agent(self, agent: Any, **kwargs: Any) -> None:
+        super().sync_agent(agent, **kwargs)
+        self._note(agent)
+
+    def redact_latest_message(self, redact_message: Message, agent: Any, **kwargs: Any) -> None:
+        super().redact_latest_message(redact_message, agent, **kwargs)
+        said = self.log[agent.agent_id]
+        for entry, found in zip(said, self.listed(agent.agent_id), strict=True):
+            # What was said before in the same object must be redacted as well, or may be if it was lost since.
+            again = entry.message is redact_message and (entry.held or found == redact_message)
+            if entry is said[-1] or again:
+                entry.copy = copy.deepcopy(redact_message)
+        self._note(agent)
+
+    def listed(self, agent_id: str = "default") -> list[Message]:
+        """Read the log back."""
+        return [message.to_message() for message in self.list_messages(self.session_id, agent_id)]
+
+    def _say(self, message: Message, agent: Any) -> None:
+        self.log[agent.agent_id].append(Said(message, copy.deepcopy(message)))
+
+    def _note(self, agent: Any) -> None:
+        self.held[agent.agent_id] = held(agent)
+        objects = {id(message) for message in agent.messages}
+        for said in self.log[agent.agent_id]:
+            said.held = said.held and id(said.message) in objects
