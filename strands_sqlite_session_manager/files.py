@@ -19,8 +19,8 @@ def resolve(db_path: str | os.PathLike[str] | None) -> str:
 
     Raises:
         TypeError: If the path is not text.
-        ValueError: If the path is empty.
-        SessionException: If it leads to a directory or to something that is no regular file.
+        ValueError: If the path is empty, or holds what SQLite cannot take.
+        SessionException: If it leads to something that is no regular file, or by a link to nothing.
     """
     source = "db_path"
     if db_path is None:
@@ -31,17 +31,16 @@ def resolve(db_path: str | os.PathLike[str] | None) -> str:
         raise TypeError(f"{source}=<{given!r}> | path must be text")
     if not given.strip():
         raise ValueError(f"{source} | path cannot be empty")
-    try:
-        given.encode()
-        os.stat(given)
-    except ValueError as error:
-        raise ValueError(f"{source}=<{given!a}> | path cannot hold NUL or what is not Unicode") from error
-    except OSError:
-        pass
+    if "\0" in given or given.encode(errors="ignore").decode() != given:
+        raise ValueError(f"{source}=<{given!a}> | path cannot hold NUL or what is not Unicode")
     if given == MEMORY:
         return MEMORY
-    path = os.path.realpath(os.path.expanduser(given))
-    if os.path.exists(path) and not os.path.isfile(path):
+    named = os.path.expanduser(given)
+    path = os.path.realpath(named)
+    if not os.path.exists(path):
+        if os.path.islink(named):  # whoever can plant one would choose where the conversations go
+            raise session_exception(f"{named} | a link to a file that does not exist")
+    elif not os.path.isfile(path):
         raise session_exception(f"{path} | not a file that could be a database")
     return path
 

@@ -131,7 +131,16 @@ def test_a_file_may_have_any_name(empty_folder: Path, name: str) -> None:
 
 
 @on_posix
+@each_class
+def test_a_link_to_nothing_is_refused(empty_folder: Path, open_database: Any) -> None:
+    (empty_folder / "link.db").symlink_to(empty_folder / "real.db")
+    with pytest.raises(SessionException, match=r"link\.db \| a link"):
+        open_database("link.db")
+    assert not (empty_folder / "real.db").exists()
+
+
 def test_a_link_leads_to_the_file_that_it_names(empty_folder: Path) -> None:
+    (empty_folder / "real.db").touch()
     (empty_folder / "link.db").symlink_to(empty_folder / "real.db")
     with open_manager("link.db") as by_link, open_manager("real.db") as by_name:
         by_link.create_agent("home", agent("ada"))
