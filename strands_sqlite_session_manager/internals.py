@@ -77,8 +77,8 @@ class Hooks:
     """Stands between upstream's `SessionManager.register_hooks` and an agent's hooks.
 
     Upstream registers, for every message, an append and a sync behind it. Our append does what that sync
-    would, so only the first is passed on. The sync after an invocation comes behind all other hooks where
-    hooks have an order, so that it sees what they change.
+    would, so only the first is passed on. The sync after an invocation comes again behind all other hooks,
+    where hooks have an order, so that it sees what they change.
     """
 
     def __init__(self, hooks: HookRegistry) -> None:
@@ -91,9 +91,9 @@ class Hooks:
             if self._appends:
                 return
             self._appends = True
-        if event_type is AfterInvocationEvent and hasattr(registry, "HookOrder"):
-            kwargs["order"] = float("inf")
         self._hooks.add_callback(event_type, callback, **kwargs)
+        if event_type is AfterInvocationEvent and hasattr(registry, "HookOrder"):
+            self._hooks.add_callback(event_type, callback, order=float("inf"))
 
     def add_message_updated_callback(self, callback: HookCallback[Any]) -> None:
         """Register for the replacement of a message by the framework, which older versions do not tell."""

@@ -265,9 +265,11 @@ class LiveAgent:
         """Replace rows of the log by a message, which may be among those that the agent holds."""
         copy = exact_copy(message, "message")
         text = to_json(copy, "message")
+        # Other messages may have been stored in these rows as well: if the agent holds the new one, they are its
+        # own affair, and are stored again. Otherwise the agent was left out, and what it holds stays out of the file.
+        is_held = any(own is message for own in messages)
         copies = [
-            copy if source in rows and own is message else old
-            for own, old, source in zip(held.objects, held.copies, held.sources, strict=True)
+            copy if source in rows and is_held else old for old, source in zip(held.copies, held.sources, strict=True)
         ]
         now = timestamp()
         statements: list[tuple[str, Row]] = [

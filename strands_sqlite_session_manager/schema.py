@@ -177,4 +177,7 @@ def _switch_to_wal(connection: sqlite3.Connection, path: str, timeout: float) ->
 
 
 def _has_content(path: str) -> bool:
-    return os.path.exists(path) and os.path.getsize(path) > 0
+    try:
+        return os.path.getsize(path) > 0
+    except FileNotFoundError:
+        return False

@@ -85,9 +85,9 @@ class Recorder(SQLiteSessionManager):
         super().redact_latest_message(redact_message, agent, **kwargs)
         said = self.log[agent.agent_id]
         for entry, found in zip(said, self.listed(agent.agent_id), strict=True):
-            # What was said before in the same object must be redacted as well, or may be if it was lost since.
-            again = entry.message is redact_message and (entry.held or found == redact_message)
-            if entry is said[-1] or again:
+            # It takes the place of what it was. Where that was not said, or lost since, the latest may have to do.
+            same = entry.message is redact_message
+            if (same and entry.held) or ((same or entry is said[-1]) and found == redact_message):
                 entry.copy = copy.deepcopy(redact_message)
         self._note(agent)
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from strands.hooks import AfterInvocationEvent, HookRegistry, registry
 
 from .battery import HISTORIES, SESSION, resume
-from .battery.history import call, say
+from .battery.history import accepts, call, say
 from .battery.turns import answers
 from .recorder import Recorder, held, written
 from .resumed import in_a_new_process
@@ -76,3 +77,15 @@ def test_an_interrupt_is_answered_by_an_agent_that_was_not_there_when_it_was_rai
         assert say(agent, answers(result, "yes"), "done").stop_reason == "end_turn"
         assert "the value of a" in str(agent.messages[-2])
         assert in_a_new_process(resume, name, path) == manager.held["default"] == held(agent)
+
+
+def test_a_hook_that_fails_after_an_invocation_costs_the_session_nothing(tmp_path: Path) -> None:
+    if not accepts(HookRegistry.add_callback, "order"):
+        pytest.skip("this Strands runs hooks in the order they come in")
+    name = "an interrupt without an answer"
+    with Recorder(SESSION, tmp_path / "sessions.db") as manager:
+        agent = HISTORIES[name].build(manager)
+        agent.hooks.add_callback(AfterInvocationEvent, lambda event: 1 / 0, order=registry.HookOrder.SDK_LAST)
+        with pytest.raises(ZeroDivisionError):
+            HISTORIES[name].drive(agent)
+    assert in_a_new_process(resume, name, tmp_path / "sessions.db") == held(agent)

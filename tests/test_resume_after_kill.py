@@ -1,6 +1,7 @@
 """The promise at any moment of death: what was announced before a process was killed is what a new agent holds."""
 
 import random
+import signal
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from pathlib import Path
@@ -13,9 +14,8 @@ from .mortal import DATABASE, live, live_on_borrowed_time, read_diary
 from .recorder import Recorder, held, written
 from .resumed import in_a_new_process
 
-signal = pytest.importorskip("signal")
 if not hasattr(signal, "SIGKILL"):
-    pytest.skip("processes are not killed here", allow_module_level=True)
+    pytest.skip("this system kills in another way", allow_module_level=True)
 
 CONFIGURED_AS = (
     "plain turns",

@@ -11,7 +11,6 @@ from .battery import HISTORIES, SESSION
 from .battery.history import History
 from .recorder import Recorder, held
 
-
 # Where Strands itself makes something else of an agent that did not come to the end of its turn.
 NOT_IN_THE_MIDDLE = {
     "a conversation that the model keeps": "a message is not told again to a model that has heard it",

@@ -15,9 +15,9 @@ from strands.types.content import Message
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
 
 from .battery import HISTORIES, SESSION
+from .battery.broken import BROKEN, without_new_tracking_ids
 from .battery.history import History, say
 from .recorder import Recorder, held, written
-from .test_resume_repairs import BROKEN, without_new_tracking_ids
 
 DATABASE = "sessions.db"
 HISTORIES_ELSEWHERE = (

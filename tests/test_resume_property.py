@@ -29,12 +29,12 @@ from strands.types.exceptions import ContextWindowOverflowException
 import strands_sqlite_session_manager
 
 from .battery import HISTORIES, SESSION
+from .battery.broken import without_new_tracking_ids
 from .battery.edits import EDITS, Edit
 from .battery.history import build, call, say, user
 from .battery.turns import answers
 from .recorder import Log, Recorder, held, written
 from .scripted_model import REDACT_INPUT
-from .test_resume_repairs import without_new_tracking_ids
 
 CONFIGURED_AS = [
     name

@@ -105,6 +105,18 @@ def test_a_vanished_file_is_an_error_and_a_new_manager_finds_what_is_there_now(
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
+def test_a_file_that_was_moved_away_takes_all_of_its_messages_along(tmp_path: Path) -> None:
+    path = tmp_path / "sessions.db"
+    manager = begin(path)
+    add_all(manager, range(10))
+    move_away(path)
+    with begin(path) as new:  # what was in the log beside the path is not lost to this one
+        add_all(new, OTHERS)
+    manager.close()
+    with SQLiteSessionRepository(tmp_path / "elsewhere.db") as repository:
+        assert numbers(repository) == list(range(10))
+
+
 def test_managers_of_other_files_are_unaffected(tmp_path: Path) -> None:
     vanishing, staying = begin(tmp_path / "vanishing.db"), begin(tmp_path / "staying.db")
     agent = live_agent(staying)

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -102,6 +103,7 @@ def killed(work: Callable[[], object], is_time: Callable[[], bool]) -> int:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
             break
+        time.sleep(0.0002)
     else:
         os.kill(pid, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)

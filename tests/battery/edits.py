@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from strands import Agent
@@ -276,3 +277,13 @@ def a_redaction_of_a_message_that_was_not_said(agent: Agent) -> None:
     agent.hooks.add_callback(MessageAddedEvent, lambda event: event.agent.messages.append(user("a secret")))
     say(agent, "question", REDACT_INPUT)
     say(agent, "question")
+
+
+@EDITED.add()
+def a_redaction_of_one_of_two_equal_messages(agent: Agent) -> None:
+    prompt = [user("a secret")]
+    for attempt in (prompt, "something else"):
+        with suppress(RuntimeError):
+            say(agent, attempt, RuntimeError("no model"))
+        agent.messages.insert(0, copy.deepcopy(prompt[0]))
+    say(agent, prompt, REDACT_INPUT)
