@@ -280,7 +280,7 @@ def test_our_manager_hears_of_the_end_after_every_hook_of_any_order() -> None:
                 AfterInvocationEvent, lambda event, order=order: heard.append(str(order)), order=order
             )
         say(agent, "question")
-    assert heard[-6:] == ["-1", "0", "100", "1000000", "inf", "manager"]
+    assert heard[-7:] == ["-1", "0", "manager", "100", "1000000", "inf", "manager"]
 
 
 @newer
