@@ -1,33 +1,24 @@
-"""Exact resume: what a live agent holds, and how the database keeps up with it at the cost of what changed.
+"""Exact resume: a live agent, and how the database keeps up with it at the cost of what changed.
 
-The log in `messages` only grows. What the agent holds is told by `agents.live_messages`, a JSON array of
-
-- `[first, last]`: the messages of the log with these ids and those between them;
-- an object: a message that is not in the log, such as a summary;
-- `[first, null]`, always last: every message from this id on, those yet to come included.
-
-So a message that is simply appended changes nothing but the log. Where the agent holds a message of the
-log otherwise than it was said (truncated, pinned, offloaded), its row has that in `live_message`.
+The log in `messages` only grows; `window.py` says how the file tells which of it the agent holds. A message
+that is simply appended changes nothing but the log.
 
 The database is written on the condition that it still is as this process knows it: that the agent's
 `revision` is the known one, and that no message has come after the known ones.
 """
 
-import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from strands.types.content import Message
 from strands.types.exceptions import SessionException
 
 from .codec import decode, encode, exact_copy, timestamp, to_json
 from .database import Database, Row
-
-Source = int | str
-"""Where a message is stored: the id of its row in the log, or its JSON inside `live_messages`."""
+from .window import Finder, Held, locate, read_window, write_window
 
 COLUMNS = ("state", "conversation_manager_state", "internal_state")
 _KEYS = "session_id = ? AND agent_id = ?"
@@ -37,24 +28,6 @@ _APPEND = f"{_INSERT} SELECT ?, ?, ?, ?, ?, ? FROM agents WHERE {_KEYS} AND revi
 
 class StaleError(Exception):
     """The database is no longer as this process knows it; nothing was written."""
-
-
-@dataclass
-class _Held:
-    """The messages that the agent held when the database was last written, position by position."""
-
-    objects: list[Message] = field(default_factory=list)
-    copies: list[Message] = field(default_factory=list)
-    sources: list[Source] = field(default_factory=list)
-
-    def add(self, message: Message, copy: Message, source: Source) -> None:
-        self.objects.append(message)
-        self.copies.append(copy)
-        self.sources.append(source)
-
-    def places(self) -> Iterator[tuple[Message, Source]]:
-        """Return each message with where it is stored."""
-        return zip(self.objects, self.sources, strict=True)
 
 
 class LiveAgent:
@@ -74,7 +47,7 @@ class LiveAgent:
         self._next_id = 0
         self._columns: dict[str, Any] = {}
         self._window: str | None = None
-        self._held = _Held()
+        self._held = Held()
         self._owed: list[tuple[str, Row]] = []  # what the next write must make up for: a redaction that failed
 
     def create(self, messages: list[Message], columns: Mapping[str, Any]) -> bool:
@@ -86,11 +59,11 @@ class LiveAgent:
         Raises:
             sqlite3.IntegrityError: If there is no such session.
         """
-        held = _Held()
+        held = Held()
         for index, message in enumerate(messages):
             held.add(message, exact_copy(message, f"messages[{index}]"), index)
         stored = {name: exact_copy(columns[name], name) for name in COLUMNS}
-        window = _window(held.sources, len(messages))
+        window = write_window(held.sources, len(messages))
         now = timestamp()
         with self._database.transaction() as connection:
             if connection.execute(f"SELECT 1 FROM agents WHERE {_KEYS}", self._keys).fetchone():
@@ -140,7 +113,7 @@ class LiveAgent:
             prepended: By upstream's rule, messages that the conversation manager puts in front.
             offset: By upstream's rule, how many messages of the log it has removed.
         """
-        self._held = _Held()
+        self._held = Held()
         if self._window is None:
             for message in prepended:
                 copy = exact_copy(message, "conversation_manager_state")
@@ -150,10 +123,10 @@ class LiveAgent:
             )
         else:
             content = "coalesce(live_message, redact_message, message)"
-            for part in decode(self._window, *self._where("live_messages")):
-                if isinstance(part, dict):
+            for part in read_window(self._window, *self._where("live_messages")):
+                if not isinstance(part, list):
                     # A summary is the conversation manager's own object, as it was before.
-                    message = next((own for own in prepended if own == part), cast(Message, part))
+                    message = next((own for own in prepended if own == part), part)
                     copy = exact_copy(message, "live_messages")
                     self._held.add(message, copy, to_json(copy, "live_messages"))
                 elif part[1] is None:
@@ -182,7 +155,7 @@ class LiveAgent:
 
     def complete(self, message: Message, messages: list[Message], columns: Mapping[str, Any]) -> None:
         """Replace a message in the log: what was there was a placeholder for what is said now."""
-        index = _Finder(self._held).find(message)
+        index = Finder(self._held).find(message)
         source = None if index is None else self._held.sources[index]
         if index is not None and isinstance(source, int):
             held = replace(self._held, objects=list(self._held.objects))
@@ -255,7 +228,7 @@ class LiveAgent:
 
     def _rewrite(
         self,
-        held: _Held,
+        held: Held,
         message: Message,
         rows: set[int],
         redacting: bool,
@@ -289,7 +262,7 @@ class LiveAgent:
         columns: Mapping[str, Any],
         statements: Sequence[tuple[str, Row]] = (),
         added: tuple[Message, Message] | None = None,
-        held: _Held | None = None,
+        held: Held | None = None,
     ) -> None:
         """Write everything that differs from what is stored, in one transaction with the statements."""
         changed = {name: exact_copy(columns[name], name) for name in self._changes(columns)}
@@ -297,8 +270,8 @@ class LiveAgent:
         if held is None and self._follows(messages, added):
             now_held, edited, window = self._held, dict[int, str](), self._window
         else:
-            now_held, edited = _locate(self._held if held is None else held, messages, added, self._next_id)
-            window = _window(now_held.sources, next_id)
+            now_held, edited = locate(self._held if held is None else held, messages, added, self._next_id)
+            window = write_window(now_held.sources, next_id)
         with self._database.transaction() as connection:
             guarded = connection.execute(
                 "UPDATE agents SET revision = revision + 1, updated_at = ?, live_messages = ?,"
@@ -328,7 +301,9 @@ class LiveAgent:
         self._next_id, self._window, self._held = next_id, window, now_held
         self._columns.update(changed)
 
-    def _hold_rows(self, connection: sqlite3.Connection, content: str, condition: str, parameters: Row) -> None:
+    def _hold_rows(
+        self, connection: sqlite3.Connection, content: str, condition: str, parameters: Sequence[Any]
+    ) -> None:
         rows = connection.execute(
             f"SELECT message_id, {content} FROM messages WHERE {_KEYS} {condition}", (*self._keys, *parameters)
         ).fetchall()  # a cursor that is left half-way by an error keeps its transaction open
@@ -338,93 +313,3 @@ class LiveAgent:
 
     def _where(self, column: str) -> tuple[str, ...]:
         return column, "of agent", self._keys[1], "in session", self._keys[0]
-
-
-class _Finder:
-    """Finds a message among those held before: by identity, else by its tracking id, else by its content."""
-
-    def __init__(self, held: _Held) -> None:
-        self._copies = held.copies
-        self._by_object: dict[int, list[int]] = {}
-        for index, message in enumerate(held.objects):
-            self._by_object.setdefault(id(message), []).append(index)
-        self._by_tracking_id = {
-            copy["tracking_id"]: index
-            for index, copy in enumerate(held.copies)
-            if isinstance(copy.get("tracking_id"), str)
-        }
-        self._by_content: dict[str, int] | None = None
-
-    def find(self, message: Message) -> int | None:
-        """Return the position that the message had, or None if it is new.
-
-        An object that was held several times is found at each of its positions in turn.
-        """
-        index = None
-        if positions := self._by_object.get(id(message)):
-            index = positions.pop(0) if len(positions) > 1 else positions[0]
-        tracking_id = message.get("tracking_id")
-        if index is None and isinstance(tracking_id, str):
-            index = self._by_tracking_id.get(tracking_id)
-        if index is None:
-            if self._by_content is None:
-                self._by_content = {to_json(copy, "message"): index for index, copy in enumerate(self._copies)}
-            index = self._by_content.get(to_json(exact_copy(message, "message"), "message"))
-        return index
-
-
-def _locate(
-    before: _Held, messages: list[Message], added: tuple[Message, Message] | None, added_id: int
-) -> tuple[_Held, dict[int, str]]:
-    """Find out where each message that the agent holds now is stored.
-
-    Args:
-        before: What it held before.
-        messages: What it holds now.
-        added: The message that goes to the log with this write, if one does, and its copy.
-        added_id: The id that it has there.
-
-    Returns:
-        What it holds now, and the JSON of those messages of the log that it holds otherwise than before.
-    """
-    finder = _Finder(before)
-    now = _Held()
-    edited: dict[int, str] = {}
-    claimed: dict[int, Message] = {}
-    added_at = max((at for at, message in enumerate(messages) if added and message is added[0]), default=None)
-    for position, message in enumerate(messages):
-        if added is not None and position == added_at:
-            now.add(message, added[1], added_id)
-            continue
-        index = finder.find(message)
-        source = None if index is None else before.sources[index]
-        unchanged = index is not None and before.copies[index] == message
-        name = f"messages[{position}]"
-        copy = before.copies[index] if index is not None and unchanged else exact_copy(message, name)
-        # A row can stand for one content only: of two messages with one tracking id, the second goes inside.
-        if isinstance(source, int) and claimed.setdefault(source, copy) == copy:
-            if not unchanged:
-                edited[source] = to_json(copy, name)
-        elif not (isinstance(source, str) and unchanged):
-            source = to_json(copy, name)
-        now.add(message, copy, source)
-    return now, edited
-
-
-def _window(sources: Iterable[Source], next_id: int) -> str:
-    """Return the JSON of `live_messages` for messages stored in these places; `next_id` is the log's next one."""
-    parts: list[list[int | None] | str] = []
-    for source in sources:
-        last = parts[-1] if parts else None
-        if isinstance(source, str):
-            parts.append(source)
-        elif isinstance(last, list) and last[1] == source - 1:
-            last[1] = source
-        else:
-            parts.append([source, source])
-    last = parts[-1] if parts else None
-    if isinstance(last, list) and last[1] == next_id - 1:
-        last[1] = None
-    else:
-        parts.append([next_id, None])
-    return f"[{','.join(part if isinstance(part, str) else json.dumps(part) for part in parts)}]"

@@ -24,7 +24,7 @@ CREATE TABLE sessions (
 
 # `revision` changes with every write but a plain append: who holds another value is stale. It starts at
 # random so that an agent that was deleted and created again is not taken for the one before.
-# `live_messages` says which messages the agent holds, see live.py; NULL is not known.
+# `live_messages` says which messages the agent holds, see window.py; NULL is not known.
 AGENTS = """
 CREATE TABLE agents (
     session_id TEXT NOT NULL REFERENCES sessions ON DELETE CASCADE,

@@ -194,6 +194,18 @@ def test_malformed_resume_information_is_an_error_that_names_the_row_and_repeats
     assert "secret" not in str(failure.value)
 
 
+@pytest.mark.parametrize("parts", ["5", '["the secret"]', "[[0]]", "[[0, 1, 2]]", '[["the secret", null]]'])
+def test_resume_information_of_another_shape_is_an_error_that_names_the_row_and_repeats_nothing_of_it(
+    repository: SQLiteSessionManager, path: Path, parts: str
+) -> None:
+    _resume(repository)("hello")
+    query(path, "UPDATE agents SET live_messages = ?", parts)
+    with SQLiteSessionManager("home", path) as other, pytest.raises(SessionException) as failure:
+        _resume(other)
+    assert set(ROW_NAMES["agents"]) <= set(str(failure.value).split())
+    assert "secret" not in str(failure.value)
+
+
 def test_malformed_metadata_are_an_error_that_names_the_session_and_repeats_nothing_of_them(
     repository: SQLiteSessionManager, path: Path
 ) -> None:
