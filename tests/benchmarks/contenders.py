@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from strands import Agent
+from strands.hooks import MessageAddedEvent
 from strands.session.session_repository import SessionRepository
 from strands.types.content import Message
 from strands.types.session import SessionMessage
@@ -62,18 +62,13 @@ def create(repository: SessionRepository, appends: Sequence[Append]) -> Iterator
         yield partial(repository.create_message, session_id, AGENT_ID, SessionMessage(message, message_id))
 
 
-def append_and_sync(managers: Mapping[str, SQLiteSessionManager], appends: Sequence[Append]) -> Iterator[Task]:
-    """Append messages of live agents, as Strands does; now and then, the agent's window is trimmed meanwhile."""
-
-    def append(manager: SQLiteSessionManager, agent: Agent, message: Message) -> None:
-        manager.append_message(message, agent)
-        manager.sync_agent(agent)
-
+def append(managers: Mapping[str, SQLiteSessionManager], appends: Sequence[Append]) -> Iterator[Task]:
+    """Announce messages of live agents, as Strands does; now and then, the agent's window is trimmed meanwhile."""
     agents = {session_id: build_agent(manager) for session_id, manager in managers.items()}
     for session_id, _, message in appends:
         manager, agent = managers[session_id], agents[session_id]
         agent.messages.append(message)
-        yield partial(append, manager, agent, message)
+        yield partial(agent.hooks.invoke_callbacks, MessageAddedEvent(agent=agent, message=message))
         if len(agent.messages) > WINDOW + 10:
             del agent.messages[:-WINDOW]
             manager.sync_agent(agent)

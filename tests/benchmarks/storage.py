@@ -6,7 +6,7 @@ statement that is prepared, and commits it. Beside it
 
 - `bare + json.dumps` makes the text first, as nobody who stores messages can avoid;
 - `create_message` takes a message, as `FileSessionManager.create_message` does (which never syncs to disk);
-- `append + sync` is what Strands calls for every message of a live agent: `append_message`, `sync_agent`;
+- `live agent` is what happens when Strands announces a message of a live agent, the call of the hooks included;
 - `list_messages` reads a session of 100 messages back; the bare side is `SELECT` and `json.loads`;
 - a manager is constructed for a session that exists, while another manager is alive.
 
@@ -30,7 +30,7 @@ from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRe
 
 from .contenders import (
     Synchronous,
-    append_and_sync,
+    append,
     appends_to,
     connect,
     create,
@@ -49,7 +49,7 @@ APPEND_BUDGET = READ_BUDGET = FLAT_BUDGET = 1.5  # times
 OPEN_BUDGET = 150  # microseconds
 FILES_STORED = 10_000  # messages, at most, in a folder
 BARE, DUMPED, FILES = "bare SQLite", "bare + json.dumps", "FileSessionManager"
-REPOSITORY, LIVE, READ = "create_message", "append + sync", "list_messages"
+REPOSITORY, LIVE, READ = "create_message", "live agent", "list_messages"
 
 
 class Stock(NamedTuple):
@@ -116,7 +116,7 @@ def measure_appends(stocks: Mapping[int, Stock], rounds: int, synchronous: Synch
                 session_id: stack.enter_context(SQLiteSessionManager(session_id, live, synchronous=synchronous))
                 for session_id in dict.fromkeys(session_id for session_id, _, _ in appends)
             }
-            contenders[stored, LIVE] = append_and_sync(managers, appends)
+            contenders[stored, LIVE] = append(managers, appends)
             if files:
                 copy = shutil.copytree(files, f"{files}-{synchronous}")
                 contenders[stored, FILES] = create(FileSessionManager(ids[0], copy), appends)
