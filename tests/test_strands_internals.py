@@ -124,14 +124,12 @@ def test_the_records_of_a_session_have_these_fields() -> None:
 
 
 def test_a_message_has_these_keys() -> None:
-    optional = {"tracking_id", "metadata"} if VERSION >= (1, 62) else set[str]()
-    assert Message.__annotations__.keys() - optional == {"role", "content"}
-    assert Message.__annotations__.keys() >= optional
+    assert Message.__annotations__.keys() - {"tracking_id", "metadata"} == {"role", "content"}
 
 
 def test_an_agents_internal_state_has_these_keys() -> None:
     keys = SessionAgent.from_agent(Agent(model=ScriptedModel()))._internal_state.keys()
-    assert keys == ({"interrupt_state", "model_state"} if VERSION >= (1, 62) else {"interrupt_state"})
+    assert keys - {"model_state"} == {"interrupt_state"}
 
 
 def test_an_agents_internal_state_is_restored_from_its_record() -> None:
