@@ -86,8 +86,9 @@ class Recorder(SQLiteSessionManager):
         said = self.log[agent.agent_id]
         for entry, found in zip(said, self.listed(agent.agent_id), strict=True):
             # It takes the place of what it was. Where that was not said, or lost since, the latest may have to do.
-            same = entry.message is redact_message
-            if (same and entry.held) or ((same or entry is said[-1]) and found == redact_message):
+            must = entry.message is redact_message and entry.held
+            may = entry is said[-1] or entry.copy.get("tracking_id") == redact_message.get("tracking_id")
+            if must or (may and found == redact_message):
                 entry.copy = copy.deepcopy(redact_message)
         self._note(agent)
 
