@@ -11,14 +11,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .catalog import SessionSummary
     from .exceptions import StaleSessionException
     from .manager import SQLiteSessionManager
     from .repository import SQLiteSessionRepository
+    from .search import MessageMatch
 
-__all__ = ["SQLiteSessionManager", "SQLiteSessionRepository", "StaleSessionException"]
+__all__ = [
+    "MessageMatch",
+    "SQLiteSessionManager",
+    "SQLiteSessionRepository",
+    "SessionSummary",
+    "StaleSessionException",
+]
 __version__ = "0.1.0"
 
 _MODULES = {
+    "MessageMatch": "search",
+    "SessionSummary": "catalog",
     "SQLiteSessionManager": "manager",
     "SQLiteSessionRepository": "repository",
     "StaleSessionException": "exceptions",

@@ -24,13 +24,21 @@ class Database:
         path: The file's absolute path, or `:memory:`.
     """
 
-    def __init__(self, db_path: str | os.PathLike[str] | None, *, synchronous: str, timeout: float) -> None:
+    def __init__(
+        self,
+        db_path: str | os.PathLike[str] | None,
+        *,
+        synchronous: str = "FULL",
+        timeout: float = 30.0,
+        read_only: bool = False,
+    ) -> None:
         """Open the file, creating or upgrading it as needed.
 
         Args:
             db_path: See `files.resolve`.
             synchronous: FULL or NORMAL.
             timeout: Seconds to wait for another writer.
+            read_only: Whether the file must be there, and must not be touched.
 
         Raises:
             TypeError: If the path is not text.
@@ -44,13 +52,13 @@ class Database:
             raise ValueError(f"timeout=<{timeout!r}> | must be a positive number of seconds, at most 24 days")
         self._settings = pool.Settings(synchronous, timeout)
         self.path = files.resolve(db_path)
-        self._pool = self._acquire_pool()
+        self._pool = self._acquire_pool(read_only)
         self._release_pool = weakref.finalize(self, pool.release, self._pool)
 
-    def _acquire_pool(self) -> pool.Pool:
+    def _acquire_pool(self, read_only: bool) -> pool.Pool:
         FORK_GATE.enter()
         try:
-            return pool.acquire(self.path, self._settings)
+            return pool.acquire(self.path, self._settings, read_only)
         except OSError as error:
             raise session_exception(f"{self.path} | cannot be opened: {error}") from error
         except sqlite3.Error as error:

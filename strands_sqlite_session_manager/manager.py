@@ -13,7 +13,8 @@ from strands.types.content import Message
 from strands.types.exceptions import SessionException
 from strands.types.session import SessionAgent, SessionType
 
-from .codec import decode, decode_state, encode, encode_state, timestamp
+from . import metadata as session_metadata
+from .codec import decode_state, encode_state, timestamp
 from .exceptions import StaleSessionException
 from .identifiers import validate_id
 from .internals import AgentReader, Hooks, restore_internal_state
@@ -70,7 +71,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
                 written by a newer version of it.
         """
         validate_id(session_id, "session")
-        merged = _checked_metadata({} if metadata is None else metadata)
+        merged = session_metadata.checked({} if metadata is None else metadata)
         SQLiteSessionRepository.__init__(self, db_path, synchronous=synchronous, timeout=timeout)
         self._live_agents: dict[str, tuple[LiveAgent, AgentReader]] = {}
         self._multi_agent_revisions: dict[str, int] = {}
@@ -81,7 +82,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
             self.close()
             raise
 
-    def _open_session(self, session_id: str, metadata: dict[str, str]) -> None:
+    def _open_session(self, session_id: str, metadata: Mapping[str, str | None]) -> None:
         """Create the session unless it exists; of several that try at once, one creates and the others join."""
         rows = self._database.read("SELECT metadata FROM sessions WHERE session_id = ?", (session_id,))
         if rows and not metadata:
@@ -94,15 +95,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
                 (session_id, SessionType.AGENT.value, now, now),
             )
             if metadata:
-                (stored,) = connection.execute(
-                    "SELECT metadata FROM sessions WHERE session_id = ?", (session_id,)
-                ).fetchone()
-                known = decode(stored, "metadata of session", session_id)
-                if known != {**known, **metadata}:
-                    connection.execute(
-                        "UPDATE sessions SET metadata = ? WHERE session_id = ?",
-                        (encode({**known, **metadata}, "metadata"), session_id),
-                    )
+                session_metadata.merge(connection, session_id, metadata)
 
     def register_hooks(self, registry: HookRegistry, **kwargs: Any) -> None:
         """Register for what happens to an agent or orchestrator.
@@ -323,12 +316,3 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
         if not written:
             raise self._refusal("multi_agents", "multi_agent_id", f"MultiAgent state {source.id}", source.id)
         self._multi_agent_revisions[source.id] = revision + 1
-
-
-def _checked_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    if not isinstance(metadata, Mapping):
-        raise TypeError(f"metadata=<{type(metadata).__name__}> | must be a mapping")
-    for key, value in metadata.items():
-        if not isinstance(key, str) or not isinstance(value, str):
-            raise TypeError(f"metadata[{key!r}] | keys and values must be strings")
-    return dict(metadata)

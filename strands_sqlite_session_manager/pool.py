@@ -7,6 +7,7 @@ import weakref
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
+from urllib.request import pathname2url
 
 from . import files, schema
 from .errors import session_exception
@@ -193,6 +194,56 @@ class MemoryPool(Pool):
         return connection
 
 
+class ReadOnlyPool(Pool):
+    """A file that is not touched, whether it could be or not."""
+
+    def prepare(self, settings: Settings) -> None:
+        """Open the file, which must be there."""
+        if not os.path.exists(self.path):
+            raise session_exception(f"{self.path} | no such file")
+        schema.check_belongs_here(self.path)
+        status = os.stat(self.path)
+        self._idle.append(self._connect(settings))
+        self._identity = (status.st_ino, status.st_dev)
+
+    def _connect(self, settings: Settings) -> Connection:
+        with self._lock:
+            connection = _open_read_only(self.path, settings)
+            self._open.append(connection)
+            return connection
+
+
+def _open_read_only(path: str, settings: Settings) -> Connection:
+    def connect(parameters: str) -> Connection:
+        return sqlite3.connect(
+            f"file:{pathname2url(path)}?mode=ro{parameters}",
+            uri=True,
+            timeout=settings.timeout,
+            isolation_level=None,
+            check_same_thread=False,
+            factory=Connection,
+        )
+
+    connection = connect("")
+    try:
+        version = schema.version(connection, path)
+    except sqlite3.OperationalError:
+        # Reading a write-ahead log needs a file for its index, which a read-only medium has no place for.
+        connection.close()
+        if os.path.exists(path + "-wal") and os.path.getsize(path + "-wal") > 0:
+            raise
+        connection = connect("&immutable=1")
+        version = schema.version(connection, path)
+    if version < schema.VERSION:
+        # An older layout is brought up to date in memory.
+        older = connection
+        connection = sqlite3.connect(files.MEMORY, isolation_level=None, check_same_thread=False, factory=Connection)
+        older.backup(connection)
+        older.close()
+        schema.prepare(connection, path, settings.timeout)
+    return connection
+
+
 def _open_connection(path: str, settings: Settings) -> Connection:
     connection = sqlite3.connect(
         path, timeout=settings.timeout, isolation_level=None, check_same_thread=False, factory=Connection
@@ -216,8 +267,13 @@ _every_pool: "weakref.WeakSet[Pool]" = weakref.WeakSet()
 _pools_lock = threading.RLock()
 
 
-def acquire(path: str, settings: Settings) -> Pool:
+def acquire(path: str, settings: Settings, read_only: bool = False) -> Pool:
     """Return the pool of a file, opening it for the first user; each user calls `release` once.
+
+    Args:
+        path: The file's absolute path, or `:memory:`.
+        settings: How its connections are to behave.
+        read_only: Whether the file must not be touched; such a pool is its user's own.
 
     Raises:
         OSError: If the place does not allow it.
@@ -226,6 +282,9 @@ def acquire(path: str, settings: Settings) -> Pool:
     """
     if path == files.MEMORY:
         pool: Pool = MemoryPool(path)
+    elif read_only:
+        pool = ReadOnlyPool(path)
+        _every_pool.add(pool)
     else:
         with _pools_lock:
             registered = _pools.get(path)

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from urllib.request import pathname2url
 
 from . import earlier_package
+from .activity import ACTIVITY
 from .errors import session_exception
+from .views import VIEWS
 
 # "StSS": says in the file's header whose database it is (https://sqlite.org/pragma.html#pragma_application_id).
 APPLICATION_ID = 0x53745353
@@ -82,8 +84,13 @@ def _create_tables(connection: sqlite3.Connection) -> None:
         earlier_package.move_in(connection)
 
 
+def _add_activity_and_views(connection: sqlite3.Connection) -> None:
+    for statement in (*ACTIVITY, *VIEWS):
+        connection.execute(statement)
+
+
 # Step N brings a file from version N to N + 1. Append to it; never change a step that was released.
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create_tables,)
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create_tables, _add_activity_and_views)
 VERSION = len(MIGRATIONS)
 
 
@@ -102,7 +109,7 @@ def check_belongs_here(path: str) -> None:
     immutable = "" if _has_content(path + "-wal") else "&immutable=1"
     connection = sqlite3.connect(f"file:{pathname2url(path)}?mode=ro{immutable}", uri=True, isolation_level=None)
     try:
-        _version(connection, path)
+        version(connection, path)
     except sqlite3.DatabaseError as error:
         raise session_exception(f"{path} | not a SQLite database that can be read: {error}") from error
     finally:
@@ -121,10 +128,10 @@ def prepare(connection: sqlite3.Connection, path: str, timeout: float) -> None:
         SessionException: If the file is another program's, or was written by a newer version.
         sqlite3.Error: If SQLite fails; whatever was begun is rolled back.
     """
-    if _version(connection, path) < VERSION:
+    if version(connection, path) < VERSION:
         connection.execute("BEGIN IMMEDIATE")
         try:
-            for migrate in MIGRATIONS[_version(connection, path) :]:
+            for migrate in MIGRATIONS[version(connection, path) :]:
                 migrate(connection)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {VERSION}")
@@ -136,24 +143,24 @@ def prepare(connection: sqlite3.Connection, path: str, timeout: float) -> None:
     _switch_to_wal(connection, path, timeout)
 
 
-def _version(connection: sqlite3.Connection, path: str) -> int:
+def version(connection: sqlite3.Connection, path: str) -> int:
     """Return the schema version of a file; 0 is an empty file or one of the earlier package."""
     connection.execute("SAVEPOINT look")  # so that what is read is of one moment: others may be creating the file
     try:
         (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (number,) = connection.execute("PRAGMA user_version").fetchone()
         (objects,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         is_earlier = objects > 0 and earlier_package.is_layout(connection)
     finally:
         connection.execute("RELEASE look")
     if application_id == APPLICATION_ID:
-        if version > VERSION:
+        if number > VERSION:
             raise session_exception(
-                f"{path} | written by a newer version of strands-sqlite-session-manager (schema {version}, "
+                f"{path} | written by a newer version of strands-sqlite-session-manager (schema {number}, "
                 f"this one knows {VERSION}): upgrade the package"
             )
-        return int(version)
-    if application_id or version or (objects and not is_earlier):
+        return int(number)
+    if application_id or number or (objects and not is_earlier):
         raise session_exception(f"{path} | a database of something else than strands-sqlite-session-manager")
     return 0
 

@@ -14,12 +14,13 @@ that in `live_message`.
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
-
-from strands.types.content import Message
+from typing import TYPE_CHECKING, Any
 
 from .codec import decode, exact_copy, to_json
 from .errors import session_exception
+
+if TYPE_CHECKING:
+    from strands.types.content import Message
 
 Source = int | str
 """Where a message is stored: the id of its row in the log, or its JSON inside `live_messages`."""
@@ -29,17 +30,17 @@ Source = int | str
 class Held:
     """The messages that the agent held when the database was last written, position by position."""
 
-    objects: list[Message] = field(default_factory=list)
-    copies: list[Message] = field(default_factory=list)
+    objects: list["Message"] = field(default_factory=list)
+    copies: list["Message"] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
 
-    def add(self, message: Message, copy: Message, source: Source) -> None:
+    def add(self, message: "Message", copy: "Message", source: Source) -> None:
         """Add a message behind the others."""
         self.objects.append(message)
         self.copies.append(copy)
         self.sources.append(source)
 
-    def places(self) -> Iterator[tuple[Message, Source]]:
+    def places(self) -> Iterator[tuple["Message", Source]]:
         """Return each message with where it is stored."""
         return zip(self.objects, self.sources, strict=True)
 
@@ -59,7 +60,7 @@ class Finder:
         }
         self._by_content: dict[str, int] | None = None
 
-    def find(self, message: Message) -> int | None:
+    def find(self, message: "Message") -> int | None:
         """Return the position that the message had, or None if it is new.
 
         An object that was held several times is found at each of its positions in turn.
@@ -78,7 +79,7 @@ class Finder:
 
 
 def locate(
-    before: Held, messages: list[Message], added: tuple[Message, Message] | None, added_id: int
+    before: Held, messages: list["Message"], added: tuple["Message", "Message"] | None, added_id: int
 ) -> tuple[Held, dict[int, str]]:
     """Find out where each message that the agent holds now is stored.
 
@@ -134,7 +135,7 @@ def write_window(sources: Iterable[Source], next_id: int) -> str:
     return f"[{','.join(part if isinstance(part, str) else json.dumps(part) for part in parts)}]"
 
 
-def read_window(text: str, *where: object) -> list[Message | list[int | None]]:
+def read_window(text: str, *where: object) -> list["Message | list[int | None]"]:
     """Return the parts of `live_messages`: ranges of the log, and messages that are not in it.
 
     Args:
@@ -145,9 +146,14 @@ def read_window(text: str, *where: object) -> list[Message | list[int | None]]:
         SessionException: If the text is something else.
     """
     parts: Any = decode(text, *where)
-    if not isinstance(parts, list) or not all(isinstance(part, dict) or _is_range(part) for part in parts):
+    if not is_window(parts):
         raise session_exception(f"{' '.join(map(str, where))} cannot be read: it is not made of ranges and messages")
-    return parts
+    return list(parts)
+
+
+def is_window(parts: Any) -> bool:
+    """Tell whether this is made of what `live_messages` is made of."""
+    return isinstance(parts, list) and all(isinstance(part, dict) or _is_range(part) for part in parts)
 
 
 def _is_range(part: Any) -> bool:

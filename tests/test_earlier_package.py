@@ -26,6 +26,7 @@ from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionType
 
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
+from strands_sqlite_session_manager.schema import VERSION
 
 from .earlier_files import LAYOUT, TABLES, Contents, example, fill, large, read, rows, told, write, write_in_use
 from .numbered import SESSION, live_agent, text
@@ -57,7 +58,7 @@ def test_an_upgrade_keeps_every_session_agent_message_and_orchestrator(
     for _ in range(2):  # the second time, there is nothing to do
         with SQLiteSessionRepository(path) as repository:
             assert told(read(repository, contents)) == told(contents)
-        assert query(path, "PRAGMA user_version") == [(1,)]
+        assert query(path, "PRAGMA user_version") == [(VERSION,)]
         assert query(path, "PRAGMA journal_mode") == [("wal",)]
         assert query(path, "PRAGMA foreign_key_check") == []
         assert query(path, "PRAGMA integrity_check") == [("ok",)]

@@ -1,0 +1,106 @@
+"""What the commands print: for people on a terminal, or for programs."""
+
+import json
+import os
+import re
+import shutil
+import sys
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Any, TextIO
+
+# Control characters, and those that change the direction of the text around them.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
+
+
+def safe(text: str) -> str:
+    r"""Return a text that a terminal only shows: what it would obey is written as in `\x1b`."""
+    return _UNSAFE.sub(lambda match: match.group().encode("unicode_escape").decode(), text)
+
+
+def safe_lines(text: str) -> list[str]:
+    """Return the lines of a text, each as `safe` returns it, with tabs as spaces."""
+    return [safe(line.expandtabs(4)) for line in text.splitlines()]
+
+
+def safe_json(line: str) -> str:
+    """Return the same JSON with the characters escaped that a terminal would obey."""
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", line)
+
+
+def local_time(moment: str) -> str:
+    """Return a time of the file in local time, to the minute; what is no time, as it is."""
+    try:
+        return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M")
+    except (ValueError, OverflowError, OSError):
+        return safe(moment)
+
+
+def style(text: str, name: str, stream: TextIO | None = None) -> str:
+    """Return a text in a colour, if it goes to a terminal and `NO_COLOR` is not set."""
+    stream = sys.stdout if stream is None else stream
+    if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return text
+    return f"\x1b[{_STYLES[name]}m{text}\x1b[0m"
+
+
+def print_json(value: Any) -> None:
+    """Print a value as one line of JSON."""
+    print(safe_json(json.dumps(value, ensure_ascii=False)))
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows in aligned columns, each line cut to the terminal's width; numbers are to the right."""
+    cells = [[safe(cell) for cell in row] for row in rows]
+    widths = [max(map(_width, column)) for column in zip(headings, *cells, strict=True)]
+    numeric = [
+        bool(cells) and all(cell.replace(",", "").isdigit() for cell in column) for column in zip(*cells, strict=True)
+    ]
+    print(style(cut(_line(headings, widths, numeric or [False] * len(headings))), "bold"))
+    for row in cells:
+        print(cut(_line(row, widths, numeric)))
+
+
+def cut(line: str) -> str:
+    """Return as much of a line as fits on the terminal; elsewhere, all of it."""
+    if not sys.stdout.isatty():
+        return line
+    columns = shutil.get_terminal_size().columns
+    if _width(line) <= columns:
+        return line
+    while _width(line) >= columns:
+        line = line[:-1]
+    return f"{line}…"
+
+
+def progress(label: str) -> Callable[[int, int | None], None] | None:
+    """Return a function that shows how far some work has come, or None where nobody is looking."""
+    if not sys.stderr.isatty():
+        return None
+
+    def show(done: int, total: int | None) -> None:
+        of = "" if total is None else f" of {total:,}"
+        ending = "\n" if done == total else ""
+        print(f"\r{label}: {done:,}{of}", end=ending, file=sys.stderr, flush=True)
+
+    return show
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:
+    padded = [
+        " " * (width - _width(cell)) + cell if right else cell + " " * (width - _width(cell))
+        for cell, width, right in zip(cells, widths, numeric, strict=True)
+    ]
+    return "  ".join(padded).rstrip()
+
+
+def _width(text: str) -> int:
+    """Return how many columns a text takes on a terminal."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        for character in text
+    )

@@ -1,0 +1,114 @@
+"""What a message says, as plain text: for previews, searching and showing."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+_ATTACHMENTS = ("image", "document", "video", "audio")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One content block of a message in words.
+
+    Attributes:
+        kind: `text`, `reasoning`, `call` (of a tool), `result` (of a tool) or `attachment`.
+        text: What was said; of a call, the JSON of the tool's input; of an attachment, `[image: png, 12 KB]`.
+        name: Of a call, the tool; of a result, its status, `success` or `error`; otherwise empty.
+        words: What a search looks at: the text, and of a call or a result every key and value by itself.
+    """
+
+    kind: str
+    text: str
+    name: str = ""
+    words: tuple[str, ...] = ()
+
+
+def parts(message: Any) -> Iterator[Part]:
+    """Return what each content block of a message says, in their order; blocks that say nothing are left out.
+
+    Args:
+        message: A message as `codec.decode` returns it; one of another shape says nothing.
+    """
+    blocks = message.get("content") if isinstance(message, dict) else None
+    for block in blocks if isinstance(blocks, list) else ():
+        if isinstance(block, dict):
+            for key, value in block.items():
+                yield from _block(key, value)
+
+
+def texts(message: Any) -> str:
+    """Return the plain text of a message, without tools, attachments and reasoning; it may be empty."""
+    return "\n".join(part.text for part in parts(message) if part.kind == "text")
+
+
+def _block(key: str, value: Any) -> Iterator[Part]:
+    if key == "text" and isinstance(value, str):
+        yield Part("text", value, words=(value,))
+    elif key == "json":
+        yield Part("text", _json(value), words=tuple(_words(value)))
+    elif not isinstance(value, dict):
+        return
+    elif key == "toolUse":
+        name = str(value.get("name", ""))
+        yield Part("call", _json(value.get("input")), name, (name, *_words(value.get("input"))))
+    elif key == "toolResult":
+        inside = list(parts(value))
+        words = tuple(word for part in inside for word in part.words)
+        yield Part("result", "\n".join(part.text for part in inside), str(value.get("status", "")), words)
+    elif key == "reasoningContent":
+        for part in _block("text", _inner(value, "reasoningText")):
+            yield Part("reasoning", part.text, words=part.words)
+    elif key == "guardContent":
+        yield from _block("text", _inner(value, "text"))
+    elif key == "citationsContent":
+        yield from parts(value)
+    elif key in _ATTACHMENTS:
+        yield Part("attachment", _attachment(key, value))
+
+
+def _inner(value: dict[str, Any], key: str) -> Any:
+    inner = value.get(key)
+    return inner.get("text") if isinstance(inner, dict) else None
+
+
+def _attachment(key: str, value: dict[str, Any]) -> str:
+    source = value.get("source")
+    data = source.get("bytes") if isinstance(source, dict) else None
+    details = [str(value[name]) for name in ("name", "format") if value.get(name)]
+    if isinstance(data, bytes):
+        details.append(size(len(data)))
+    return f"[{key}: {', '.join(details)}]" if details else f"[{key}]"
+
+
+def size(count: int) -> str:
+    """Return a number of bytes in words, such as `12 KB`; a KB has 1,024 bytes."""
+    amount = float(count)
+    for unit in ("bytes", "KB", "MB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "bytes" or amount >= 10 else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} GB"
+
+
+def _words(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from _words(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _words(item)
+    elif isinstance(value, str):
+        yield value
+    elif not isinstance(value, bytes):
+        yield _json(value)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=_bytes)
+
+
+def _bytes(value: Any) -> str:
+    return f"[{size(len(value))}]"

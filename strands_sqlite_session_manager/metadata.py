@@ -1,0 +1,109 @@
+"""What is known of a session: strings under string keys, kept as JSON and found by any of them."""
+
+import re
+import sqlite3
+from collections.abc import Iterable, Mapping
+
+from .codec import decode, encode
+from .errors import session_exception
+
+_MOST_INDEXES = 16
+_INDEX = "sessions_by_metadata_"
+_ENOUGH = 1000  # rows that are counted to tell which key is the rarer one
+# What can be written inside a JSON path and an index's name as it is, and what SQLite's JSON functions give back
+# as it was.
+_PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,99}")
+_ODD_VALUE = re.compile("[\x00-\x1f\ud800-\udfff]")
+
+
+def checked(metadata: Mapping[str, str | None], *, removable: bool = False) -> dict[str, str | None]:
+    """Return metadata as a dict of strings.
+
+    Args:
+        metadata: What a caller gave.
+        removable: Whether a value may be None, which removes its key.
+
+    Raises:
+        TypeError: If it is no mapping, or holds anything but strings.
+    """
+    if not isinstance(metadata, Mapping):
+        raise TypeError(f"metadata=<{type(metadata).__name__}> | must be a mapping")
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not (isinstance(value, str) or (removable and value is None)):
+            raise TypeError(f"metadata[{key!r}] | keys and values must be strings")
+    return dict(metadata)
+
+
+def merge(connection: sqlite3.Connection, session_id: str, changes: Mapping[str, str | None]) -> None:
+    """Merge changes into the metadata of a session; None removes a key.
+
+    Args:
+        connection: A transaction that writes.
+        session_id: The session's id.
+        changes: What `checked` returned.
+
+    Raises:
+        SessionException: If there is no such session.
+    """
+    row = connection.execute("SELECT metadata FROM sessions WHERE session_id = ?", (session_id,)).fetchone()
+    if row is None:
+        raise session_exception(f"Session {session_id} does not exist")
+    known = decode(row[0], "metadata of session", session_id)
+    merged = {key: value for key, value in {**known, **changes}.items() if value is not None}
+    if merged != known:
+        connection.execute(
+            "UPDATE sessions SET metadata = ? WHERE session_id = ?", (encode(merged, "metadata"), session_id)
+        )
+        index_keys(connection, merged)
+
+
+def index_keys(connection: sqlite3.Connection, keys: Iterable[str]) -> None:
+    """See to it that sessions are found by these keys of their metadata; there are indexes for a limited number."""
+    indexed = _indexed_keys(connection)
+    for key in keys:
+        if key not in indexed and len(indexed) < _MOST_INDEXES and _PLAIN_KEY.fullmatch(key):
+            indexed.add(key)
+            connection.execute(
+                f'CREATE INDEX "{_INDEX}{key}" ON sessions ({_value(key)}, active_at) WHERE {_value(key)} IS NOT NULL'
+            )
+
+
+def condition(connection: sqlite3.Connection, metadata: Mapping[str, str | None]) -> tuple[str, list[str]]:
+    """Return an SQL condition on `sessions` that holds where the metadata have these values, and its parameters.
+
+    It is written so that SQLite searches by the key whose value is the rarest, as far as there are indexes.
+    """
+    clauses, parameters = ["TRUE"], []
+    rarest = _rarest(connection, metadata) if len(metadata) > 1 else None
+    for key, value in metadata.items():
+        if _PLAIN_KEY.fullmatch(key) and not _ODD_VALUE.search(str(value)):
+            # A unary plus keeps SQLite from using the index.
+            clauses.append(f"{'+' if rarest not in (None, key) else ''}{_value(key)} = ?")
+            parameters.append(str(value))
+        else:
+            clauses.append("instr(metadata, ?) > 0")
+            parameters.append(encode({key: value}, "metadata")[1:-1])
+    return " AND ".join(clauses), parameters
+
+
+def _rarest(connection: sqlite3.Connection, metadata: Mapping[str, str | None]) -> str | None:
+    counts = {}
+    for key in _indexed_keys(connection) & metadata.keys():
+        if not _ODD_VALUE.search(str(metadata[key])):
+            (counts[key],) = connection.execute(
+                f"SELECT count(*) FROM (SELECT 1 FROM sessions WHERE {_value(key)} = ? LIMIT {_ENOUGH})",
+                (metadata[key],),
+            ).fetchone()
+    return min(counts, key=lambda key: counts[key]) if counts else None
+
+
+def _indexed_keys(connection: sqlite3.Connection) -> set[str]:
+    rows = connection.execute(
+        "SELECT substr(name, ?) FROM sqlite_master WHERE type = 'index' AND substr(name, 1, ?) = ?",
+        (len(_INDEX) + 1, len(_INDEX), _INDEX),
+    ).fetchall()
+    return {key for (key,) in rows}
+
+
+def _value(key: str) -> str:
+    return f"""json_extract(metadata, '$."{key}"')"""
