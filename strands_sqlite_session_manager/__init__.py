@@ -12,26 +12,34 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .catalog import SessionSummary
+    from .copying import copy_session
     from .exceptions import StaleSessionException
     from .manager import SQLiteSessionManager
     from .repository import SQLiteSessionRepository
     from .search import MessageMatch
+    from .stores import FileSessionRepository, S3SessionRepository
 
 __all__ = [
+    "FileSessionRepository",
     "MessageMatch",
+    "S3SessionRepository",
     "SQLiteSessionManager",
     "SQLiteSessionRepository",
     "SessionSummary",
     "StaleSessionException",
+    "copy_session",
 ]
 __version__ = "0.1.0"
 
 _MODULES = {
+    "FileSessionRepository": "stores",
     "MessageMatch": "search",
+    "S3SessionRepository": "stores",
     "SessionSummary": "catalog",
     "SQLiteSessionManager": "manager",
     "SQLiteSessionRepository": "repository",
     "StaleSessionException": "exceptions",
+    "copy_session": "copying",
 }
 
 

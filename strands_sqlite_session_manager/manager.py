@@ -19,6 +19,7 @@ from .exceptions import StaleSessionException
 from .identifiers import validate_id
 from .internals import AgentReader, Hooks, restore_internal_state
 from .live import LiveAgent, StaleError
+from .records import INSERT_MULTI_AGENT, INSERT_SESSION
 from .repository import SQLiteSessionRepository
 
 if TYPE_CHECKING:
@@ -90,8 +91,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
         now = timestamp()
         with self._database.transaction() as connection:
             connection.execute(
-                "INSERT INTO sessions (session_id, session_type, created_at, updated_at) VALUES (?, ?, ?, ?)"
-                " ON CONFLICT DO NOTHING",
+                f"{INSERT_SESSION} ON CONFLICT DO NOTHING",
                 (session_id, SessionType.AGENT.value, now, now),
             )
             if metadata:
@@ -276,8 +276,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
             with self._database.transaction() as connection:
                 try:
                     restoring = not connection.execute(
-                        "INSERT INTO multi_agents (session_id, multi_agent_id, created_at, updated_at, state)"
-                        " VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                        f"{INSERT_MULTI_AGENT} ON CONFLICT DO NOTHING",
                         (*keys, now, now, state),
                     ).rowcount
                 except sqlite3.IntegrityError as error:

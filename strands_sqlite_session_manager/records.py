@@ -17,6 +17,20 @@ if TYPE_CHECKING:
     from strands.multiagent.base import MultiAgentBase
 
 
+INSERT_SESSION = "INSERT INTO sessions (session_id, session_type, created_at, updated_at) VALUES (?, ?, ?, ?)"
+INSERT_AGENT = (
+    "INSERT INTO agents (session_id, agent_id, created_at, updated_at, state, conversation_manager_state,"
+    " internal_state) VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+INSERT_MESSAGE = (
+    "INSERT INTO messages (session_id, agent_id, message_id, created_at, updated_at, message, redact_message)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?)"
+)
+INSERT_MULTI_AGENT = (
+    "INSERT INTO multi_agents (session_id, multi_agent_id, created_at, updated_at, state) VALUES (?, ?, ?, ?, ?)"
+)
+
+
 class Records(SessionRepository):
     """The interface of Strands on a database; see `SQLiteSessionRepository`, which is it and more."""
 
@@ -38,12 +52,8 @@ class Records(SessionRepository):
             ValueError: If the id is not allowed.
             SessionException: If it exists already, or cannot be written.
         """
-        validate_id(session.session_id, "session")
         try:
-            self._database.write(
-                "INSERT INTO sessions (session_id, session_type, created_at, updated_at) VALUES (?, ?, ?, ?)",
-                (session.session_id, SessionType(session.session_type).value, session.created_at, session.updated_at),
-            )
+            self._database.write(INSERT_SESSION, session_row(session))
         except sqlite3.IntegrityError as error:
             raise _violation(error, f"Session {session.session_id} already exists") from error
         return session
@@ -94,21 +104,10 @@ class Records(SessionRepository):
             ValueError: If an id is not allowed.
             SessionException: If there is no such session, the agent exists already, or it cannot be written.
         """
-        agent_id = validate_id(session_agent.agent_id, "agent")
         try:
-            self._database.write(
-                "INSERT INTO agents (session_id, agent_id, created_at, updated_at, state,"
-                " conversation_manager_state, internal_state) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    validate_id(session_id, "session"),
-                    agent_id,
-                    session_agent.created_at,
-                    session_agent.updated_at,
-                    *_agent_columns(session_agent),
-                ),
-            )
+            self._database.write(INSERT_AGENT, agent_row(session_id, session_agent))
         except sqlite3.IntegrityError as error:
-            exists = f"Agent {agent_id} already exists in session {session_id}"
+            exists = f"Agent {session_agent.agent_id} already exists in session {session_id}"
             raise _violation(error, exists, f"Session {session_id} does not exist") from error
 
     def read_agent(self, session_id: str, agent_id: str, **kwargs: Any) -> SessionAgent | None:
@@ -196,22 +195,10 @@ class Records(SessionRepository):
             SessionException: If there is no such agent, the message exists already, its content has no
                 exact form in JSON, or it cannot be written.
         """
-        message_id = validate_message_id(session_message.message_id)
         try:
-            self._database.write(
-                "INSERT INTO messages (session_id, agent_id, message_id, created_at, updated_at, message,"
-                " redact_message) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    validate_id(session_id, "session"),
-                    validate_id(agent_id, "agent"),
-                    message_id,
-                    session_message.created_at,
-                    session_message.updated_at,
-                    *_message_columns(session_message),
-                ),
-            )
+            self._database.write(INSERT_MESSAGE, message_row(session_id, agent_id, session_message))
         except sqlite3.IntegrityError as error:
-            exists = f"Message {message_id} already exists for agent {agent_id} in session {session_id}"
+            exists = f"Message {session_message.message_id} already exists for agent {agent_id} in session {session_id}"
             raise _violation(error, exists, f"Agent {agent_id} in session {session_id} does not exist") from error
 
     def read_message(self, session_id: str, agent_id: str, message_id: int, **kwargs: Any) -> SessionMessage | None:
@@ -324,8 +311,7 @@ class Records(SessionRepository):
         now = timestamp()
         try:
             self._database.write(
-                "INSERT INTO multi_agents (session_id, multi_agent_id, created_at, updated_at, state)"
-                " VALUES (?, ?, ?, ?, ?) ON CONFLICT (session_id, multi_agent_id) DO UPDATE"
+                f"{INSERT_MULTI_AGENT} ON CONFLICT (session_id, multi_agent_id) DO UPDATE"
                 " SET updated_at = excluded.updated_at, state = excluded.state, revision = revision + 1",
                 (
                     validate_id(session_id, "session"),
@@ -416,6 +402,24 @@ def _agent_columns(agent: SessionAgent) -> tuple[str, str, str]:
         encode(agent.conversation_manager_state, "conversation_manager_state"),
         encode(agent._internal_state, "_internal_state"),
     )
+
+
+def session_row(session: Session) -> Row:
+    """Return the values of `INSERT_SESSION`."""
+    session_id = validate_id(session.session_id, "session")
+    return session_id, SessionType(session.session_type).value, session.created_at, session.updated_at
+
+
+def agent_row(session_id: str, agent: SessionAgent) -> Row:
+    """Return the values of `INSERT_AGENT`."""
+    keys = (validate_id(session_id, "session"), validate_id(agent.agent_id, "agent"))
+    return *keys, agent.created_at, agent.updated_at, *_agent_columns(agent)
+
+
+def message_row(session_id: str, agent_id: str, message: SessionMessage) -> Row:
+    """Return the values of `INSERT_MESSAGE`."""
+    keys = (validate_id(session_id, "session"), validate_id(agent_id, "agent"), validate_message_id(message.message_id))
+    return *keys, message.created_at, message.updated_at, *_message_columns(message)
 
 
 def agent_from_row(session_id: str, row: Row) -> SessionAgent:

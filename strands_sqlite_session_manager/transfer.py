@@ -49,11 +49,8 @@ def export_session(connection: sqlite3.Connection, session_id: str) -> Iterator[
     """
     if not connection.execute("SELECT 1 FROM sessions WHERE session_id = ?", (session_id,)).fetchone():
         raise session_exception(f"Session {session_id} does not exist")
-    for kind, (table, columns, order) in _KINDS.items():
-        rows = connection.execute(
-            f"SELECT {', '.join(columns)} FROM {table} WHERE session_id = ? ORDER BY {order}", (session_id,)
-        )
-        with closing(rows):
+    for kind, (_, columns, _) in _KINDS.items():
+        with closing(_select(connection, kind, session_id)) as rows:
             for row in rows:
                 line: dict[str, Any] = {"kind": kind, "session_id": session_id}
                 if kind == "session":
@@ -103,6 +100,37 @@ def import_sessions(
     return stored
 
 
+def copy_rows(source: Database, target: Database, session_id: str, new_session_id: str) -> None:
+    """Copy a session from one file to another, or within one.
+
+    Raises:
+        SessionException: If the session does not exist, the new one exists, or SQLite fails; then nothing is written.
+    """
+    with source.transaction(write=False) as connection:
+        rows = {kind: _select(connection, kind, session_id).fetchall() for kind in _KINDS}
+    if not rows["session"]:
+        raise session_exception(f"Session {session_id} does not exist")
+    with target.transaction() as connection:
+        if connection.execute("SELECT 1 FROM sessions WHERE session_id = ?", (new_session_id,)).fetchone():
+            raise session_exception(f"Session {new_session_id} already exists")
+        for kind, found in rows.items():
+            connection.executemany(_insert(kind), ((new_session_id, *row) for row in found))
+        known = json.loads(rows["session"][0][_KINDS["session"][1].index("metadata")])
+        metadata.index_keys(connection, known)
+
+
+def _select(connection: sqlite3.Connection, kind: str, session_id: str) -> sqlite3.Cursor:
+    table, columns, order = _KINDS[kind]
+    return connection.execute(
+        f"SELECT {', '.join(columns)} FROM {table} WHERE session_id = ? ORDER BY {order}", (session_id,)
+    )
+
+
+def _insert(kind: str) -> str:
+    table, columns, _ = _KINDS[kind]
+    return f"INSERT INTO {table} (session_id, {', '.join(columns)}) VALUES (?{', ?' * len(columns)})"
+
+
 def _rows_of(
     numbered: Iterator[tuple[int, dict[str, Any]]], number: int, session: dict[str, Any]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -129,18 +157,14 @@ def _store(connection: sqlite3.Connection, rows: list[tuple[int, dict[str, Any]]
     elif exists:
         raise session_exception(f"line {first} | Session {session_id} already exists")
     for number, line in rows:
-        table, columns, _ = _KINDS[line["kind"]]
         values = [
             to_json(line[column], f"line {number} | {column}")
             if column in _JSON and line[column] is not None
             else line[column]
-            for column in columns
+            for column in _KINDS[line["kind"]][1]
         ]
         try:
-            connection.execute(
-                f"INSERT INTO {table} (session_id, {', '.join(columns)}) VALUES (?{', ?' * len(columns)})",
-                (session_id, *values),
-            )
+            connection.execute(_insert(line["kind"]), (session_id, *values))
         except sqlite3.IntegrityError as error:
             raise session_exception(f"line {number} | does not fit to the lines before it: {error}") from error
     metadata.index_keys(connection, session["metadata"])
@@ -166,7 +190,7 @@ def _numbered(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _problem(line: Any) -> str | None:
     """Return what is wrong with a line, or None."""
-    if not isinstance(line, dict) or line.get("kind") not in _KINDS:
+    if not isinstance(line, dict) or line.get("kind") not in list(_KINDS):
         return "is not from an export"
     _, columns, _ = _KINDS[line["kind"]]
     is_session = line["kind"] == "session"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from .. import files
 from ..database import Database
-from . import commands
+from .errors import CommandError, UsageError
 from .output import safe
 from .parser import build_parser
 
@@ -37,18 +37,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not _is_expected(error):
             raise
         print(f"strands-sqlite: {safe(str(error))}", file=sys.stderr)
-        return 2 if isinstance(error, commands.UsageError) else 1
+        return 2 if isinstance(error, UsageError) else 1
 
 
 def _run(parsed: argparse.Namespace) -> None:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")
+    if parsed.opens is None:
+        parsed.run(parsed)
+        return
     path = files.resolve(parsed.db)
     if path == files.MEMORY:
-        raise commands.CommandError(":memory: | is a database of its process alone, and always empty here")
+        raise CommandError(":memory: | is a database of its process alone, and always empty here")
     if not os.path.exists(path) and not getattr(parsed, "create", False):
-        raise commands.CommandError(f"{path} | no such file")
-    if not parsed.opens:
+        raise CommandError(f"{path} | no such file")
+    if parsed.opens is False:
         parsed.run(path, parsed)
         return
     database = Database(path, read_only=parsed.read_only)
@@ -59,7 +62,7 @@ def _run(parsed: argparse.Namespace) -> None:
 
 
 def _is_expected(error: Exception) -> bool:
-    if isinstance(error, (commands.CommandError, OSError, ValueError)):
+    if isinstance(error, (CommandError, OSError, ValueError)):
         return True
     from strands.types.exceptions import SessionException  # it is loaded, if this is one
 

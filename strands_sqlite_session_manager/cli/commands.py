@@ -6,7 +6,7 @@ import os
 import sqlite3
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -19,14 +19,7 @@ from ..database import Database
 from ..identifiers import validate_id
 from . import output
 from .conversation import FORMATS, conversation
-
-
-class CommandError(Exception):
-    """Something that a person can put right, in one line."""
-
-
-class UsageError(CommandError):
-    """Arguments that do not fit together."""
+from .errors import CommandError, UsageError
 
 
 def list_(database: Database, arguments: argparse.Namespace) -> None:
@@ -304,6 +297,3 @@ def _size_of(path: str) -> int:
 
 def _sessions(count: int) -> str:
     return f"{count:,} session{'s' * (count != 1)}"
-
-
-Command = Callable[[Any, argparse.Namespace], None]

@@ -2,12 +2,14 @@
 
 import argparse
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 from .. import __version__, files
 from . import commands
 from .conversation import FORMATS
+from .copy import copy
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -24,7 +26,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_db(parser, None)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    def add(name: str, run: commands.Command, help_: str, *examples: str, read_only: bool) -> argparse.ArgumentParser:
+    def add(
+        name: str, run: Callable[..., None], help_: str, *examples: str, read_only: bool
+    ) -> argparse.ArgumentParser:
         command = subparsers.add_parser(
             name,
             help=help_,
@@ -152,6 +156,28 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("file", metavar="FILE", nargs="?", default="-", help="default: standard input")
     command.add_argument("--replace", action="store_true", help="replace sessions that exist")
     command.add_argument("--create", action="store_true", help="create the database if there is none")
+
+    command = add(
+        "copy",
+        copy,
+        "copy sessions between stores",
+        "copy file:/var/lib/my-app/sessions sessions.db --all",
+        "copy s3://my-bucket/production sessions.db --all --skip-existing --region eu-central-1",
+        "copy sessions.db postgresql://user:password@host/agents my-session",
+        read_only=False,
+    )
+    command.set_defaults(opens=None)
+    command.description = (
+        "Copy sessions between stores. A store is file:DIR (Strands' FileSessionManager), s3://BUCKET/PREFIX"
+        " (S3SessionManager), postgresql://... (strands-postgresql-session-manager) or the path of a SQLite file."
+    )
+    command.add_argument("source", metavar="FROM", help="the store to copy from")
+    command.add_argument("target", metavar="TO", help="the store to copy to")
+    command.add_argument("session", metavar="SESSION", nargs="*", help="the sessions' ids")
+    command.add_argument("--all", action="store_true", help="all sessions")
+    command.add_argument("--skip-existing", action="store_true", help="pass over sessions that the target has")
+    command.add_argument("--endpoint-url", metavar="URL", help="another server that speaks S3")
+    command.add_argument("--region", metavar="REGION", help="the AWS region")
 
     command = add(
         "backup",
