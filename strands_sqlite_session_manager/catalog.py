@@ -3,7 +3,7 @@
 import operator
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -147,7 +147,7 @@ def delete_session(database: Database, session_id: str) -> None:
     database.empty_log()
 
 
-def delete_sessions(database: Database, wanted: Filter) -> int:
+def delete_sessions(database: Database, wanted: Filter, progress: Callable[[int], None] | None = None) -> int:
     """Delete the sessions that are meant, a few at a time; see `SQLiteSessionRepository.delete_sessions`."""
     deleted = 0
     while True:
@@ -162,6 +162,8 @@ def delete_sessions(database: Database, wanted: Filter) -> int:
         if not found:
             break
         deleted += len(found) - len(list(going))
+        if progress is not None:
+            progress(deleted)
         time.sleep(_PAUSE)
     if deleted:
         database.empty_log()

@@ -148,7 +148,9 @@ def prune(database: Database, arguments: argparse.Namespace) -> None:
     if not summaries:
         print("no session is that old")
     elif _may_go(summaries, arguments):
-        print(f"deleted {_sessions(catalog.delete_sessions(database, wanted))}")
+        report = output.progress("sessions")
+        progress = None if report is None else lambda deleted: report(deleted, len(summaries))
+        print(f"deleted {_sessions(catalog.delete_sessions(database, wanted, progress))}")
 
 
 def tag(database: Database, arguments: argparse.Namespace) -> None:
@@ -199,6 +201,9 @@ def import_(path: str, arguments: argparse.Namespace) -> None:
 
 def backup(database: Database, arguments: argparse.Namespace) -> None:
     """Copy the file."""
+    ((_, _, file),) = database.read("PRAGMA database_list")
+    if not file:  # read-only, an older layout is brought up to date in memory
+        raise CommandError(f"{database.path} | has an older layout: copy the file itself, or upgrade it with vacuum")
     maintenance.backup(database, arguments.destination, output.progress("pages"))
     print(f"backed up to {output.safe(arguments.destination)}, {size(_size_of(arguments.destination))}")
 

@@ -5,10 +5,10 @@ import inspect
 import tempfile
 from pathlib import Path
 
-from . import resume, storage
+from . import catalog, resume, storage
 from .timing import describe_machine
 
-PARTS = {"storage": storage, "resume": resume}
+PARTS = {"storage": storage, "resume": resume, "catalog": catalog}
 
 
 def main() -> None:
