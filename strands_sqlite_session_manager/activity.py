@@ -35,7 +35,7 @@ ACTIVITY = (
         )
     )
     """,
-    "CREATE INDEX sessions_by_activity ON sessions (active_at)",
+    "CREATE INDEX sessions_by_activity ON sessions (active_at, session_id)",
     *(
         _TOUCH.format(table=table, event=event)
         for table, event in (

@@ -99,16 +99,9 @@ def vacuum(database: Database) -> None:
 
 def _orphans(connection: sqlite3.Connection) -> Iterator[str]:
     for table, rowid, parent, _ in connection.execute("PRAGMA foreign_key_check").fetchall():
-        if rowid is not None:
-            keys = ", ".join(_KEYS[table])
-            row = connection.execute(f"SELECT {keys} FROM {table} WHERE rowid = ?", (rowid,)).fetchone()
-            yield f"{_name(table, row)} belongs to no row of {parent}."
-    for table in ("agents", "multi_agents"):  # tables without a rowid, which SQLite does not name
         keys = ", ".join(_KEYS[table])
-        for row in connection.execute(
-            f"SELECT {keys} FROM {table} WHERE session_id NOT IN (SELECT session_id FROM sessions)"
-        ).fetchall():
-            yield f"{_name(table, row)} belongs to no row of sessions."
+        row = connection.execute(f"SELECT {keys} FROM {table} WHERE rowid = ?", (rowid,)).fetchone()
+        yield f"{_name(table, row)} belongs to no row of {parent}."
 
 
 def _malformed(connection: sqlite3.Connection) -> Iterator[str]:

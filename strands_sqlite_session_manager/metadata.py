@@ -64,7 +64,8 @@ def index_keys(connection: sqlite3.Connection, keys: Iterable[str]) -> None:
         if key not in indexed and len(indexed) < _MOST_INDEXES and _PLAIN_KEY.fullmatch(key):
             indexed.add(key)
             connection.execute(
-                f'CREATE INDEX "{_INDEX}{key}" ON sessions ({_value(key)}, active_at) WHERE {_value(key)} IS NOT NULL'
+                f'CREATE INDEX "{_INDEX}{key}" ON sessions ({_value(key)}, active_at, session_id)'
+                f" WHERE {_value(key)} IS NOT NULL"
             )
 
 

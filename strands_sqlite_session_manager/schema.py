@@ -14,6 +14,8 @@ from .views import VIEWS
 # "StSS": says in the file's header whose database it is (https://sqlite.org/pragma.html#pragma_application_id).
 APPLICATION_ID = 0x53745353
 
+# All tables are ordinary ones with rowids. Clustered by their keys, rows would move whenever one comes between them,
+# and moved rows leave copies in the unused parts of pages; see erasure.py.
 SESSIONS = """
 CREATE TABLE sessions (
     session_id TEXT NOT NULL PRIMARY KEY,
@@ -21,7 +23,7 @@ CREATE TABLE sessions (
     metadata TEXT NOT NULL DEFAULT '{}',
     created_at TEXT NOT NULL,
     updated_at TEXT NOT NULL
-) WITHOUT ROWID
+)
 """
 
 # `revision` changes with every write but a plain append: who holds another value is stale. It starts at
@@ -39,13 +41,12 @@ CREATE TABLE agents (
     internal_state TEXT NOT NULL,
     live_messages TEXT,
     PRIMARY KEY (session_id, agent_id)
-) WITHOUT ROWID
+)
 """
 
 # `message` is what was said and stays; `live_message` is how the agent holds it now, where that differs.
-# An ordinary table: rows are appended at its end. Clustered by the key, a million messages of 350 bytes are
-# read faster and written slower, but from 1 KB on they spill to overflow pages and double the file. See
-# tests/benchmarks/message_table.py.
+# Clustered by the key, a million messages of 350 bytes would be read faster and written slower, but from 1 KB on
+# they spill to overflow pages and double the file. See tests/benchmarks/message_table.py.
 MESSAGES = """
 CREATE TABLE messages (
     session_id TEXT NOT NULL,
@@ -70,7 +71,7 @@ CREATE TABLE multi_agents (
     updated_at TEXT NOT NULL,
     state TEXT NOT NULL,
     PRIMARY KEY (session_id, multi_agent_id)
-) WITHOUT ROWID
+)
 """
 
 
