@@ -12,7 +12,7 @@ from . import metadata as session_metadata
 from .activity import RECENT_ACTIVITY
 from .codec import decode
 from .content import texts
-from .database import Database, Row
+from .database import MOST, Database, Row
 from .errors import session_exception
 
 _PREVIEW = 100  # characters
@@ -71,10 +71,9 @@ class Filter:
             "~" if updated_before is None else _moment(updated_before, "updated_before"),
         )
 
-    def select(self, connection: sqlite3.Connection, limit: int | None, offset: int = 0) -> list[Row]:
+    def select(self, connection: sqlite3.Connection, limit: int = MOST, offset: int = 0) -> list[Row]:
         """Return the ids and last activities of the sessions that are meant, the newest first."""
         condition, parameters = session_metadata.condition(connection, self.metadata)
-        most = -1 if limit is None else limit + offset
         return connection.execute(
             f"""
             WITH recent AS MATERIALIZED ({RECENT_ACTIVITY}),
@@ -99,18 +98,19 @@ class Filter:
             LIMIT ? OFFSET ?
             """,
             (
-                *(*parameters, *parameters, self.after, self.before, most),
-                *(self.after, self.before, -1 if limit is None else limit, offset),
+                *(*parameters, *parameters, self.after, self.before, min(limit + offset, MOST)),
+                *(self.after, self.before, limit, offset),
             ),
         ).fetchall()
 
 
 def list_sessions(database: Database, wanted: Filter, *, limit: int | None, offset: int) -> list[SessionSummary]:
     """Return the sessions that are meant, newest activity first; see `SQLiteSessionRepository.list_sessions`."""
-    limit = None if limit is None else operator.index(limit)
+    limit = MOST if limit is None else operator.index(limit)
     offset = operator.index(offset)
-    if offset < 0 or (limit is not None and limit < 0):
+    if offset < 0 or limit < 0:
         raise ValueError(f"limit=<{limit}>, offset=<{offset}> | must not be negative")
+    limit, offset = min(limit, MOST), min(offset, MOST)
     with database.transaction(write=False) as connection:
         return [summarize(connection, *row) for row in wanted.select(connection, limit, offset)]
 
@@ -180,7 +180,7 @@ def _first_user_text(connection: sqlite3.Connection, session_id: str, agent_id: 
         for message_id, created_at, text in rows:
             message = decode(text, "message", message_id, "of agent", agent_id, "in session", session_id)
             if isinstance(message, dict) and message.get("role") == "user":
-                preview = " ".join(texts(message)[: 10 * _PREVIEW].split())
+                preview = " ".join(texts(message).split(None, _PREVIEW)[:_PREVIEW])
                 if preview:
                     return created_at, preview[:_PREVIEW]
     return None
@@ -191,4 +191,7 @@ def _moment(value: datetime, name: str) -> str:
         raise TypeError(f"{name}=<{type(value).__name__}> | must be a datetime")
     if value.utcoffset() is None:
         raise ValueError(f"{name}=<{value}> | must have a time zone")
-    return value.astimezone(timezone.utc).isoformat()
+    try:
+        return value.astimezone(timezone.utc).isoformat()
+    except OverflowError:  # the first or the last day that there is
+        return "" if value.year == 1 else "~"

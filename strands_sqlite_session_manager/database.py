@@ -13,6 +13,7 @@ from .errors import database_exception, session_exception
 from .forking import FORK_GATE
 
 Row = tuple[Any, ...]
+MOST = 2**63 - 1  # what SQLite can count to
 
 _LOG_WAIT = 1000  # milliseconds that `empty_log` waits for readers and writers
 

@@ -8,10 +8,9 @@ from .codec import decode, encode
 from .errors import session_exception
 
 _MOST_INDEXES = 16
-_INDEX = "sessions_by_metadata_"
+_INDEX = "sessions_with_"
 _ENOUGH = 1000  # rows that are counted to tell which key is the rarer one
-# What can be written inside a JSON path and an index's name as it is, and what SQLite's JSON functions give back
-# as it was.
+# What can be written inside a JSON path as it is; and what SQLite's JSON functions do not give back as it was.
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,99}")
 _ODD_VALUE = re.compile("[\x00-\x1f\ud800-\udfff]")
 
@@ -28,10 +27,12 @@ def checked(metadata: Mapping[str, str | None], *, removable: bool = False) -> d
     """
     if not isinstance(metadata, Mapping):
         raise TypeError(f"metadata=<{type(metadata).__name__}> | must be a mapping")
+    plain: dict[str, str | None] = {}
     for key, value in metadata.items():
         if not isinstance(key, str) or not (isinstance(value, str) or (removable and value is None)):
             raise TypeError(f"metadata[{key!r}] | keys and values must be strings")
-    return dict(metadata)
+        plain[str.__str__(key)] = None if value is None else str.__str__(value)  # SQLite takes no subclasses
+    return plain
 
 
 def merge(connection: sqlite3.Connection, session_id: str, changes: Mapping[str, str | None]) -> None:
@@ -64,7 +65,8 @@ def index_keys(connection: sqlite3.Connection, keys: Iterable[str]) -> None:
         if key not in indexed and len(indexed) < _MOST_INDEXES and _PLAIN_KEY.fullmatch(key):
             indexed.add(key)
             connection.execute(
-                f'CREATE INDEX "{_INDEX}{key}" ON sessions ({_value(key)}, active_at, session_id)'
+                # In hexadecimal digits, because SQLite does not care about the case of names.
+                f'CREATE INDEX "{_INDEX}{key.encode().hex()}" ON sessions ({_value(key)}, active_at, session_id)'
                 f" WHERE {_value(key)} IS NOT NULL"
             )
 
@@ -72,30 +74,33 @@ def index_keys(connection: sqlite3.Connection, keys: Iterable[str]) -> None:
 def condition(connection: sqlite3.Connection, metadata: Mapping[str, str | None]) -> tuple[str, list[str]]:
     """Return an SQL condition on `sessions` that holds where the metadata have these values, and its parameters.
 
-    It is written so that SQLite searches by the key whose value is the rarest, as far as there are indexes.
+    SQLite searches by the key whose value is the rarest, as far as there are indexes. What it finds is looked at once
+    more, because its JSON functions stop at NUL characters and know no lone surrogates.
     """
-    clauses, parameters = ["TRUE"], []
-    rarest = _rarest(connection, metadata) if len(metadata) > 1 else None
-    for key, value in metadata.items():
-        if _PLAIN_KEY.fullmatch(key) and not _ODD_VALUE.search(str(value)):
-            # A unary plus keeps SQLite from using the index.
-            clauses.append(f"{'+' if rarest not in (None, key) else ''}{_value(key)} = ?")
-            parameters.append(str(value))
-        else:
-            clauses.append("instr(metadata, ?) > 0")
-            parameters.append(encode({key: value}, "metadata")[1:-1])
-    return " AND ".join(clauses), parameters
+    if not metadata:
+        return "TRUE", []
+    wanted = dict(metadata)
+    connection.create_function("has_wanted", 1, lambda json: wanted.items() <= decode(json).items())
+    known = _indexed_keys(connection)
+    indexed = {
+        key: value
+        for key, value in metadata.items()
+        if isinstance(value, str) and key in known and not _ODD_VALUE.search(value)
+    }
+    if not indexed:
+        return "has_wanted(metadata)", []
+    key = next(iter(indexed)) if len(indexed) == 1 else _rarest(connection, indexed)
+    return f"{_value(key)} = ? AND has_wanted(metadata)", [indexed[key]]
 
 
-def _rarest(connection: sqlite3.Connection, metadata: Mapping[str, str | None]) -> str | None:
-    counts = {}
-    for key in _indexed_keys(connection) & metadata.keys():
-        if not _ODD_VALUE.search(str(metadata[key])):
-            (counts[key],) = connection.execute(
-                f"SELECT count(*) FROM (SELECT 1 FROM sessions WHERE {_value(key)} = ? LIMIT {_ENOUGH})",
-                (metadata[key],),
-            ).fetchone()
-    return min(counts, key=lambda key: counts[key]) if counts else None
+def _rarest(connection: sqlite3.Connection, indexed: Mapping[str, str]) -> str:
+    counts = {
+        key: connection.execute(
+            f"SELECT count(*) FROM (SELECT 1 FROM sessions WHERE {_value(key)} = ? LIMIT {_ENOUGH})", (value,)
+        ).fetchone()[0]
+        for key, value in indexed.items()
+    }
+    return min(counts, key=lambda key: counts[key])
 
 
 def _indexed_keys(connection: sqlite3.Connection) -> set[str]:
@@ -103,7 +108,7 @@ def _indexed_keys(connection: sqlite3.Connection) -> set[str]:
         "SELECT substr(name, ?) FROM sqlite_master WHERE type = 'index' AND substr(name, 1, ?) = ?",
         (len(_INDEX) + 1, len(_INDEX), _INDEX),
     ).fetchall()
-    return {key for (key,) in rows}
+    return {bytes.fromhex(name).decode() for (name,) in rows}
 
 
 def _value(key: str) -> str:

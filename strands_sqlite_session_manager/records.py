@@ -10,7 +10,7 @@ from strands.types.session import Session, SessionAgent, SessionMessage, Session
 
 from . import catalog
 from .codec import decode, decode_state, encode, encode_state, timestamp
-from .database import Database, Row
+from .database import MOST, Database, Row
 from .identifiers import validate_id, validate_message_id
 
 if TYPE_CHECKING:
@@ -278,7 +278,7 @@ class Records(SessionRepository):
             ValueError: If an id is not allowed, or a number is negative.
             SessionException: If the file cannot be read.
         """
-        most, first = _MOST if limit is None else operator.index(limit), operator.index(offset)
+        most, first = MOST if limit is None else operator.index(limit), operator.index(offset)
         if most < 0 or first < 0:
             raise ValueError(f"limit=<{limit}>, offset=<{offset}> | must not be negative")
         rows = self._database.read(
@@ -287,8 +287,8 @@ class Records(SessionRepository):
             (
                 validate_id(session_id, "session"),
                 validate_id(agent_id, "agent"),
-                min(most, _MOST),
-                min(first, _MOST),
+                min(most, MOST),
+                min(first, MOST),
             ),
         )
         return [_message_from_row(session_id, agent_id, row) for row in rows]
@@ -385,7 +385,6 @@ class Records(SessionRepository):
         return [multi_agent_id for (multi_agent_id,) in rows]
 
 
-_MOST = 2**63 - 1  # what SQLite can count to
 _AGENT = "agent_id, state, conversation_manager_state, internal_state, created_at, updated_at"
 _MESSAGE = "message_id, message, redact_message, created_at, updated_at"
 

@@ -12,7 +12,7 @@ from strands.types.session import Session, SessionType
 from . import catalog, maintenance, search, session_fork
 from . import metadata as session_metadata
 from .catalog import Filter, SessionSummary
-from .database import Database
+from .database import MOST, Database
 from .identifiers import validate_id, validate_message_id
 from .records import Records
 from .search import MessageMatch
@@ -209,8 +209,8 @@ class SQLiteSessionRepository(Records):
             validate_id(session_id, "session")
         if agent_id is not None:
             validate_id(agent_id, "agent")
-        most = None if limit is None else operator.index(limit)
-        if most is not None and most < 0:
+        most = MOST if limit is None else min(operator.index(limit), MOST)
+        if most < 0:
             raise ValueError(f"limit=<{limit}> | must not be negative")
         return search.search_messages(self._database, text, session_id=session_id, agent_id=agent_id, limit=most)
 

@@ -1,6 +1,5 @@
 """Searching what was said, in any script, without an index: nothing is added to the cost of a message."""
 
-import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -8,10 +7,9 @@ from dataclasses import dataclass
 
 from .codec import decode, encode
 from .content import parts
-from .database import Database, Row
+from .database import MOST, Database, Row
 
 _AROUND = 60  # characters of a snippet on each side of the match
-_LONGEST_PATTERN = 10_000  # characters; SQLite takes no more than 50,000 bytes
 
 
 @dataclass(frozen=True)
@@ -36,15 +34,15 @@ class MessageMatch:
 
 
 def search_messages(
-    database: Database, text: str, *, session_id: str | None, agent_id: str | None, limit: int | None
+    database: Database, text: str, *, session_id: str | None, agent_id: str | None, limit: int
 ) -> list[MessageMatch]:
     """Return the messages in which a text was said; see `SQLiteSessionRepository.search_messages`."""
     wanted = text.casefold()
     found: list[MessageMatch] = []
     with database.transaction(write=False) as connection:
-        # SQLite alone is fast, and says more than is true: it also looks at what is not said, such as the names
-        # of JSON's keys. Most of the time the newest ones are enough.
-        for newest in (None,) if limit is None else (4 * limit, None):
+        # Candidates are found in their JSON, where a text can also be the name of a key. Most of the time, the newest
+        # ones are enough.
+        for newest in (min(4 * limit, MOST), MOST):
             found.clear()
             with closing(_candidates(connection, text, session_id, agent_id, newest)) as rows:
                 seen = 0
@@ -53,48 +51,36 @@ def search_messages(
                     if len(found) == limit:
                         return found
                     found.extend(_matches(row, wanted))
-            if newest is not None and (len(found) == limit or seen < newest):
+            if len(found) == limit or seen < newest:
                 return found
     return found
 
 
 def _candidates(
-    connection: sqlite3.Connection, text: str, session_id: str | None, agent_id: str | None, newest: int | None
+    connection: sqlite3.Connection, text: str, session_id: str | None, agent_id: str | None, newest: int
 ) -> sqlite3.Cursor:
     clauses, parameters = ["TRUE"], list[str]()
     for column, value in (("session_id", session_id), ("agent_id", agent_id)):
         if value is not None:
             clauses.append(f"{column} = ?")
             parameters.append(value)
+    # SQLite's own operators know the case of ASCII letters only.
+    written = encode(text, "text")[1:-1].casefold()
+    connection.create_function("tells", 1, lambda json: written in json.casefold(), deterministic=True)
     said = "coalesce(redact_message, message)"
-    clause, values = _prefilter(connection, text, said)
     return connection.execute(
         f"""
         SELECT session_id, agent_id, message_id, created_at, {said}
         FROM (
             SELECT rowid AS row, created_at AS moment
             FROM messages
-            WHERE {" AND ".join(clauses)} AND ({clause})
+            WHERE {" AND ".join(clauses)} AND tells({said})
             ORDER BY moment DESC, row DESC
             LIMIT ?
         ) CROSS JOIN messages ON messages.rowid = row
         """,
-        (*parameters, *values, -1 if newest is None else newest),
+        (*parameters, newest),
     )
-
-
-def _prefilter(connection: sqlite3.Connection, text: str, said: str) -> tuple[str, list[str]]:
-    """Return a condition on the JSON of a message that holds wherever the text was said, and its parameters."""
-    written = encode(text, "text")[1:-1]
-    if (not written.isascii() and text.lower() != text.upper()) or len(written) > _LONGEST_PATTERN:
-        # SQLite knows the case of ASCII letters only.
-        folded = written.casefold()
-        connection.create_function("contains_folded", 1, lambda json: folded in json.casefold(), deterministic=True)
-        return f"contains_folded({said})", []
-    pattern = "%" + re.sub(r"([%_~])", r"~\1", written) + "%"
-    if "ss" in text.lower():
-        return f"{said} LIKE ? ESCAPE '~' OR instr({said}, 'ß') OR instr({said}, 'ẞ')", [pattern]
-    return f"{said} LIKE ? ESCAPE '~'", [pattern]
 
 
 def _matches(row: Row, wanted: str) -> Iterator[MessageMatch]:

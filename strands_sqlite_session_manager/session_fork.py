@@ -83,14 +83,15 @@ def _cut(
         " WHERE session_id = ? AND agent_id = ?",
         keys,
     ).fetchone()
-    parts = (
-        [] if window is None else read_window(window, "live_messages", "of agent", agent_id, "in session", session_id)
-    )
+    known_state = decode(state, "conversation_manager_state", "of agent", agent_id, "in session", session_id)
+    if window is None:
+        parts = _derived(connection, keys, known_state)
+    else:
+        parts = read_window(window, "live_messages", "of agent", agent_id, "in session", session_id)
     held = _behind_a_summary(parts, through_message)
     if held is None:
         held = [[first, None]]
-        state = decode(state, "conversation_manager_state", "of agent", agent_id, "in session", session_id)
-        state = encode(_with_nothing_removed(state), "conversation_manager_state")
+        state = encode(_with_nothing_removed(known_state), "conversation_manager_state")
     connection.execute(
         "UPDATE agents SET live_messages = ?, conversation_manager_state = ?, internal_state = ?"
         " WHERE session_id = ? AND agent_id = ?",
@@ -104,6 +105,17 @@ def _cut(
     )
 
 
+def _derived(connection: sqlite3.Connection, keys: tuple[str, str], state: Any) -> list[Any]:
+    """Return what an agent that comes from elsewhere holds, by upstream's rule, if there is a summary in it."""
+    if not isinstance(state, dict) or not isinstance(state.get("summary_message"), dict):
+        return []
+    first = connection.execute(
+        "SELECT message_id FROM messages WHERE session_id = ? AND agent_id = ? ORDER BY message_id LIMIT 1 OFFSET ?",
+        (*keys, int(state.get("removed_message_count") or 0)),
+    ).fetchone()
+    return [state["summary_message"], [*first, None]] if first else []
+
+
 def _behind_a_summary(parts: list[Any], through_message: int) -> list[Any] | None:
     """Return what the agent holds, up to a message, if it holds this one behind a summary; otherwise None.
 
@@ -111,8 +123,13 @@ def _behind_a_summary(parts: list[Any], through_message: int) -> list[Any] | Non
     """
     for index, part in enumerate(parts):
         if isinstance(part, list) and part[0] <= through_message and (part[1] is None or through_message <= part[1]):
-            is_summarized = any(isinstance(before, dict) for before in parts[:index])
-            return [*parts[:index], [part[0], None]] if is_summarized else None
+            # What was put before it and came later in the log is not there any more.
+            before = [
+                [other[0], min(other[1], through_message)] if isinstance(other, list) else other
+                for other in parts[:index]
+                if isinstance(other, dict) or other[0] <= through_message
+            ]
+            return [*before, [part[0], None]] if any(isinstance(other, dict) for other in before) else None
     return None
 
 

@@ -166,7 +166,7 @@ def export(database: Database, arguments: argparse.Namespace) -> None:
     """Write sessions as JSON Lines."""
     with database.transaction(write=False) as connection:
         # The oldest first: rows that are stored in the order of time are found faster.
-        newest_first = Filter({}).select(connection, None) if not arguments.session else ()
+        newest_first = Filter({}).select(connection) if not arguments.session else ()
         session_ids = arguments.session or [session_id for session_id, _ in reversed(newest_first)]
         report = None if arguments.output is None else output.progress("sessions")
 

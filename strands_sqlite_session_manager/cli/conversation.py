@@ -29,9 +29,7 @@ class Said:
         return str(self.message.get("role", "?")) if isinstance(self.message, dict) else "?"
 
 
-def conversation(
-    connection: sqlite3.Connection, session_id: str, agent_id: str | None, limit: int | None
-) -> Iterator[Said]:
+def conversation(connection: sqlite3.Connection, session_id: str, agent_id: str | None, limit: int) -> Iterator[Said]:
     """Return the last messages of a session, or of one agent, in the order of their time."""
     rows = connection.execute(
         """
@@ -45,7 +43,7 @@ def conversation(
         )
         ORDER BY created_at, row
         """,
-        (session_id, agent_id, -1 if limit is None else limit),
+        (session_id, agent_id, limit),
     )
     with closing(rows):
         for agent, message_id, created_at, redacted, text in rows:

@@ -157,7 +157,7 @@ def _session_ids(source: Any) -> list[str]:
     if hasattr(source, "list_session_ids"):
         return list(source.list_session_ids())
     with source._database.transaction(write=False) as connection:
-        return [session_id for session_id, _ in reversed(Filter({}).select(connection, None))]
+        return [session_id for session_id, _ in reversed(Filter({}).select(connection))]
 
 
 def _reason(error: Exception) -> str:

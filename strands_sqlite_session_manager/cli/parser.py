@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from .. import __version__, files
+from ..database import MOST
 from . import commands
 from .conversation import FORMATS
 from .copy import copy
@@ -49,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
         read_only=True,
     )
     _add_metadata(command)
-    _add_limit(command, None, "how many sessions at most (default: all)")
+    _add_limit(command, MOST, "how many sessions at most (default: all)")
     _add_json(command)
 
     command = add(
@@ -63,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("session", metavar="SESSION", help="the session's id")
     command.add_argument("--agent", metavar="AGENT", help="only what this agent was told and said")
-    _add_limit(command, None, "only the last messages (default: all)")
+    _add_limit(command, MOST, "only the last messages (default: all)")
     command.add_argument("--format", choices=tuple(FORMATS), default="text", help="default: text")
     _add_json(command)
 
@@ -208,7 +209,7 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
 
 
-def _add_limit(parser: argparse.ArgumentParser, default: int | None, help_: str) -> None:
+def _add_limit(parser: argparse.ArgumentParser, default: int, help_: str) -> None:
     parser.add_argument("--limit", metavar="N", type=_count, default=default, help=help_)
 
 
@@ -245,7 +246,7 @@ def _age(argument: str) -> timedelta:
 def _count(argument: str) -> int:
     if not argument.isdecimal():
         raise argparse.ArgumentTypeError(f"{argument!r} is no number of things")
-    return int(argument)
+    return min(int(argument), MOST)
 
 
 def _example(*lines: str) -> str:
