@@ -65,7 +65,8 @@ def copy_session(
         source: Where the session is.
         target: Where it is to be as well. A SQLite target gets all of it or nothing.
         session_id: The session's id.
-        agent_ids: Its agents; None where the source can tell: ours, files, S3, and what has a `list_agents`.
+        agent_ids: Its agents; None where the source can tell: ours, files, S3, and what has a `list_agents`. Where they
+            are given, a SQLite source is described as to any other store.
         multi_agent_ids: Its orchestrators; None where the source can tell: ours, files and S3.
         new_session_id: The id of the copy; None is the same.
         progress: Is called with how many messages were copied, and how many there are.
@@ -80,7 +81,9 @@ def copy_session(
     validate_id(session_id, "session")
     everything = agent_ids is None and multi_agent_ids is None
     if isinstance(source, SQLiteSessionRepository) and isinstance(target, SQLiteSessionRepository) and everything:
-        transfer.copy_rows(source._database, target._database, session_id, new_id)
+        count = transfer.copy_rows(source._database, target._database, session_id, new_id)
+        if progress is not None:
+            progress(count, count)
         return
     content = read_content(source, session_id, agent_ids, multi_agent_ids)
     content.session = replace(content.session, session_id=new_id)
@@ -102,7 +105,6 @@ def read_content(
     multi_agent_ids: Sequence[str] | None = None,
 ) -> Content:
     """Return all that a store holds of a session; see `copy_session`."""
-    source = _whole(source)
     if isinstance(source, SQLiteSessionRepository):
         with source._database.transaction(write=False) as connection:
             content = _read(source, session_id, agent_ids, multi_agent_ids)
@@ -110,7 +112,16 @@ def read_content(
                 _as_elsewhere(connection, session_id, agent, messages) for agent, messages in content.agents
             ]
             return content
-    return _read(source, session_id, agent_ids, multi_agent_ids)
+    try:
+        return _read(source, session_id, agent_ids, multi_agent_ids)
+    except (SessionException, _UnknownIdsError):
+        raise
+    except Exception as error:  # of any kind: what a store does with files that are not its own is its affair
+        raise SessionException(f"Session {session_id} cannot be read: {first_line(error)}") from error
+
+
+class _UnknownIdsError(ValueError):
+    """The source cannot tell what a session has."""
 
 
 def write_contents(target: SQLiteSessionRepository, contents: Iterable[Content]) -> dict[str, Exception]:
@@ -171,18 +182,21 @@ def _read(
     agent_ids: Sequence[str] | None,
     multi_agent_ids: Sequence[str] | None,
 ) -> Content:
+    store = _whole(source)
+    if type(source) is FileSessionManager:  # a subclass may read its files in another way
+        source = store
     session = source.read_session(session_id)
     if session is None:
         raise SessionException(f"Session {session_id} does not exist")
     agents = []
-    for agent_id in _agent_ids(source, session_id) if agent_ids is None else agent_ids:
+    for agent_id in _agent_ids(store, session_id) if agent_ids is None else agent_ids:
         agent = source.read_agent(session_id, agent_id)
         if agent is None:
             raise SessionException(f"Agent {agent_id} in session {session_id} does not exist")
         messages = source.list_messages(session_id, agent_id)
         agents.append((_timed(agent), [_timed(message) for message in messages]))
     multi_agents = {}
-    for multi_agent_id in _multi_agent_ids(source, session_id) if multi_agent_ids is None else multi_agent_ids:
+    for multi_agent_id in _multi_agent_ids(store, session_id) if multi_agent_ids is None else multi_agent_ids:
         state = source.read_multi_agent(session_id, multi_agent_id)
         if state is None:
             raise SessionException(f"MultiAgent state {multi_agent_id} in session {session_id} does not exist")
@@ -196,7 +210,9 @@ def _agent_ids(source: Any, session_id: str) -> list[str]:
         return list(source.list_agent_ids(session_id))
     if hasattr(source, "list_agents"):
         return [agent.agent_id for agent in source.list_agents(session_id)]
-    raise ValueError(f"agent_ids | {type(source).__name__} cannot tell which agents a session has: give their ids")
+    raise _UnknownIdsError(
+        f"agent_ids | {type(source).__name__} cannot tell which agents a session has: give their ids"
+    )
 
 
 def _multi_agent_ids(source: Any, session_id: str) -> list[str]:
@@ -204,7 +220,7 @@ def _multi_agent_ids(source: Any, session_id: str) -> list[str]:
         return list(source.list_multi_agent_ids(session_id))
     if hasattr(source, "list_multi_agents"):
         return list(source.list_multi_agents(session_id))
-    raise ValueError(
+    raise _UnknownIdsError(
         f"multi_agent_ids | {type(source).__name__} cannot tell which orchestrators a session has:"
         " give their ids, or () if there are none"
     )
@@ -212,12 +228,15 @@ def _multi_agent_ids(source: Any, session_id: str) -> list[str]:
 
 def _timed(record: Any) -> Any:
     """Return a record whose times are text; some stores have them as naive datetimes in UTC."""
+    times = {}
     for name in ("created_at", "updated_at"):
         value = getattr(record, name)
         if isinstance(value, datetime):
             moment = value if value.tzinfo else value.replace(tzinfo=timezone.utc)
-            setattr(record, name, moment.astimezone(timezone.utc).isoformat())
-    return record
+            times[name] = moment.astimezone(timezone.utc).isoformat()
+        elif not isinstance(value, str):
+            raise SessionException(f"{type(record).__name__} has a {name} that is no time")
+    return replace(record, **times) if times else record
 
 
 def _as_elsewhere(

@@ -7,7 +7,7 @@ import boto3
 from strands.session.file_session_manager import FileSessionManager
 from strands.session.s3_session_manager import S3SessionManager
 from strands.types.exceptions import SessionException
-from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
+from strands.types.session import Session, SessionAgent, SessionMessage
 
 from .codec import decode
 
@@ -59,16 +59,14 @@ class FileSessionRepository(FileSessionManager):
         path = os.path.join(self._get_session_path(session_id), "session.json")
         if not os.path.exists(path):
             return None
-        data = _read(path)
-        return Session(data["session_id"], SessionType(data["session_type"]), data["created_at"], data["updated_at"])
+        return _built(Session, path)  # type: ignore[no-any-return]
 
     def read_agent(self, session_id: str, agent_id: str, **kwargs: Any) -> SessionAgent | None:
         """Return an agent, or None where there is none."""
         path = os.path.join(self._get_agent_path(session_id, agent_id), "agent.json")
         if not os.path.exists(path):
             return None
-        data = _read(path)
-        return SessionAgent(**{key: data[key] for key in SessionAgent.__dataclass_fields__ if key in data})
+        return _built(SessionAgent, path)  # type: ignore[no-any-return]
 
     def list_messages(
         self, session_id: str, agent_id: str, limit: int | None = None, offset: int = 0, **kwargs: Any
@@ -77,14 +75,17 @@ class FileSessionRepository(FileSessionManager):
         folder = os.path.join(self._get_agent_path(session_id, agent_id), "messages")
         if not os.path.isdir(folder):
             return []
-        names = sorted(
-            (name for name in os.listdir(folder) if name.startswith(_MESSAGE) and name.endswith(".json")),
-            key=lambda name: int(name[len(_MESSAGE) : -len(".json")]),
-        )
+        numbers = {}
+        for name in os.listdir(folder):
+            if name.startswith(_MESSAGE) and name.endswith(".json"):
+                number = name[len(_MESSAGE) : -len(".json")]
+                if not number.removeprefix("-").isdecimal():
+                    raise SessionException(f"{folder}{os.sep}{name} | is not named like a message")
+                numbers[name] = int(number)
+        names = sorted(numbers, key=numbers.__getitem__)
         messages = []
         for name in names[offset : None if limit is None else offset + limit]:
-            data = _read(f"{folder}{os.sep}{name}")
-            messages.append(SessionMessage(**{key: data[key] for key in _MESSAGE_FIELDS if key in data}))
+            messages.append(_built(SessionMessage, f"{folder}{os.sep}{name}"))
         return messages
 
 
@@ -160,12 +161,26 @@ def _folders_if_any(path: str, prefix: str, holding: str) -> list[str]:
     return _folders(path, prefix, holding) if os.path.isdir(path) else []
 
 
-_MESSAGE_FIELDS = tuple(SessionMessage.__dataclass_fields__)
-
-
-def _read(path: str) -> Any:
+def _built(kind: Any, path: str) -> Any:
+    """Build one of Strands' records from its file; what else is in the file is left out, as upstream does."""
+    data = _read(path)
     try:
-        with open(path, "rb", buffering=0) as file:  # a third faster than as text
-            return decode(file.read().decode(), path)
+        return kind(**{key: data[key] for key in kind.__dataclass_fields__ if key in data})
+    except TypeError as error:
+        raise SessionException(f"{path} | cannot be read: {error}") from error
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        with open(path, "rb", buffering=0, opener=_open) as file:  # a third faster than as text
+            value = decode(file.read().decode(), path)
     except (OSError, UnicodeDecodeError) as error:
         raise SessionException(f"{path} | cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise SessionException(f"{path} | cannot be read: it is not a JSON object")
+    return value
+
+
+def _open(path: str, flags: int) -> int:
+    """Open a file, but no link: whoever can plant one would choose what is copied."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0))

@@ -100,7 +100,7 @@ def import_sessions(
     return stored
 
 
-def copy_rows(source: Database, target: Database, session_id: str, new_session_id: str) -> None:
+def copy_rows(source: Database, target: Database, session_id: str, new_session_id: str) -> int:
     """Copy a session from one file to another, or within one.
 
     Raises:
@@ -117,6 +117,7 @@ def copy_rows(source: Database, target: Database, session_id: str, new_session_i
             connection.executemany(_insert(kind), ((new_session_id, *row) for row in found))
         known = json.loads(rows["session"][0][_KINDS["session"][1].index("metadata")])
         metadata.index_keys(connection, known)
+    return len(rows["message"])
 
 
 def _select(connection: sqlite3.Connection, kind: str, session_id: str) -> sqlite3.Cursor:

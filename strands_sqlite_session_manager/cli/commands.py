@@ -16,7 +16,7 @@ from .. import catalog, maintenance, metadata, search, session_fork, transfer
 from ..catalog import Filter, SessionSummary
 from ..content import size
 from ..database import Database
-from ..identifiers import validate_id
+from ..identifiers import validate_id, validate_message_id
 from . import output
 from .conversation import FORMATS, conversation
 from .errors import CommandError, UsageError
@@ -123,6 +123,8 @@ def fork(database: Database, arguments: argparse.Namespace) -> None:
         validate_id(session_id, "session")
     if arguments.agent is not None and arguments.through is None:
         raise UsageError("--agent says whose message --through is: give both")
+    if arguments.through is not None:
+        validate_message_id(arguments.through)
     session_fork.fork_session(
         database, arguments.source, arguments.new, agent_id=arguments.agent, through_message=arguments.through
     )
@@ -201,8 +203,7 @@ def import_(path: str, arguments: argparse.Namespace) -> None:
 
 def backup(database: Database, arguments: argparse.Namespace) -> None:
     """Copy the file."""
-    ((_, _, file),) = database.read("PRAGMA database_list")
-    if not file:  # read-only, an older layout is brought up to date in memory
+    if not database.read("PRAGMA database_list")[0][2]:  # read-only, an older layout is brought up to date in memory
         raise CommandError(f"{database.path} | has an older layout: copy the file itself, or upgrade it with vacuum")
     maintenance.backup(database, arguments.destination, output.progress("pages"))
     print(f"backed up to {output.safe(arguments.destination)}, {size(_size_of(arguments.destination))}")
@@ -268,7 +269,7 @@ def _may_go(summaries: Sequence[SessionSummary], arguments: argparse.Namespace) 
         return False
     if arguments.yes:
         return True
-    if not sys.stdin.isatty():
+    if not output.is_terminal(sys.stdin):
         raise CommandError(f"{what} would be deleted: confirm with --yes, or look with --dry-run")
     _print_summaries(summaries)
     with suppress(EOFError):

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.metadata
+import re
 import sys
 import time
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ class _Report:
 
     def show(self) -> None:
         """Tell somebody who is looking how far it has come."""
-        if sys.stderr.isatty():
+        if output.is_terminal(sys.stderr):
             done = self.copied + self.skipped + len(self.failures)
             print(f"\r{done:,} of {self.total:,} sessions, {self.rate()}   ", end="", file=sys.stderr, flush=True)
 
@@ -62,7 +63,7 @@ def copy(arguments: argparse.Namespace) -> None:
         report.show()
     _flush(target, batch, report)
     report.show()
-    if sys.stderr.isatty():
+    if output.is_terminal(sys.stderr):
         print(file=sys.stderr)
     for session_id, reason in report.failures.items():
         print(f"failed: {output.safe(session_id)}: {output.safe(reason)}", file=sys.stderr)
@@ -111,7 +112,7 @@ def _flush(target: Any, batch: list[Any], report: _Report) -> None:
 
 def _open(place: str, arguments: argparse.Namespace, *, to_read: bool) -> Any:
     """Open a store by the name that it has on the command line."""
-    scheme = urlsplit(place).scheme
+    scheme = place.partition("://")[0].lower() if "://" in place else ""
     if place.startswith("file:"):
         from ..stores import FileSessionRepository
 
@@ -126,7 +127,7 @@ def _open(place: str, arguments: argparse.Namespace, *, to_read: bool) -> Any:
     if scheme in ("postgres", "postgresql") or scheme.startswith("postgresql+"):
         return _open_postgres(place)
     if "://" in place:
-        raise UsageError(f"{place} | is none of file:DIR, s3://BUCKET/PREFIX, postgresql://... and a path")
+        raise UsageError(f"{scheme}:// | is none of file:DIR, s3://BUCKET/PREFIX, postgresql://... and a path")
     from ..repository import SQLiteSessionRepository
 
     if not to_read:
@@ -139,18 +140,17 @@ def _open(place: str, arguments: argparse.Namespace, *, to_read: bool) -> Any:
 def _open_postgres(url: str) -> Any:
     needed = "strands-postgresql-session-manager"
     try:
-        major, minor = (int(part) for part in importlib.metadata.version(needed).split(".")[:2])
+        version = re.match(r"(\d+)\.(\d+)", importlib.metadata.version(needed))
     except importlib.metadata.PackageNotFoundError:
-        major, minor = 0, 0
-    if (major, minor) < (0, 2):
-        raise CommandError(f"postgresql:// needs {needed} 0.2 or newer: pip install '{needed}>=0.2'")
+        version = None
+    if version is None or (int(version[1]), int(version[2])) < (0, 2):
+        raise CommandError(f"postgresql:// needs {needed} 0.2 or newer: pip install '{needed}>=0.2' 'sqlmodel<0.0.45'")
     from ..postgres import PostgresSessionRepository
 
     try:
         return PostgresSessionRepository(url)
     except Exception as error:
-        host = urlsplit(url).hostname or ""
-        raise CommandError(f"the PostgreSQL server at {host} cannot be used: {_reason(error)}") from error
+        raise CommandError(f"the PostgreSQL server cannot be used: {_reason(error)}") from error
 
 
 def _session_ids(source: Any) -> list[str]:

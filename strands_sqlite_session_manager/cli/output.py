@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, TextIO
 
 # Control characters, and those that change the direction of the text around them.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
@@ -38,10 +38,14 @@ def local_time(moment: str) -> str:
         return safe(moment)
 
 
-def style(text: str, name: str, stream: TextIO | None = None) -> str:
+def is_terminal(stream: TextIO | None) -> bool:
+    """Tell whether a stream is a terminal; a process may have none at all."""
+    return stream is not None and stream.isatty()
+
+
+def style(text: str, name: str) -> str:
     """Return a text in a colour, if it goes to a terminal and `NO_COLOR` is not set."""
-    stream = sys.stdout if stream is None else stream
-    if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+    if not is_terminal(sys.stdout) or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return text
     return f"\x1b[{_STYLES[name]}m{text}\x1b[0m"
 
@@ -65,7 +69,7 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 def cut(line: str) -> str:
     """Return as much of a line as fits on the terminal; elsewhere, all of it."""
-    if not sys.stdout.isatty():
+    if not is_terminal(sys.stdout):
         return line
     columns = shutil.get_terminal_size().columns
     if _width(line) <= columns:
@@ -77,7 +81,7 @@ def cut(line: str) -> str:
 
 def progress(label: str) -> Callable[[int, int | None], None] | None:
     """Return a function that shows how far some work has come, or None where nobody is looking."""
-    if not sys.stderr.isatty():
+    if not is_terminal(sys.stderr):
         return None
 
     def show(done: int, total: int | None) -> None:

@@ -4,20 +4,27 @@ import argparse
 import re
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 from .. import __version__, files
 from ..database import MOST
 from . import commands
 from .conversation import FORMATS
 from .copy import copy
+from .output import safe
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the arguments, which may hold anything, and end with 2."""
+        super().error(safe(message))
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="strands-sqlite",
         description="Look after a SQLite file of Strands sessions.",
         epilog=_example("strands-sqlite --db sessions.db list"),
