@@ -13,6 +13,7 @@ from .activity import RECENT_ACTIVITY
 from .codec import decode
 from .content import texts
 from .database import MOST, Database, Row
+from .erasure import erase
 from .errors import session_exception
 
 _PREVIEW = 100  # characters
@@ -144,7 +145,7 @@ def delete_session(database: Database, session_id: str) -> None:
     """Delete a session with all that it holds; see `SQLiteSessionRepository.delete_session`."""
     if not database.write("DELETE FROM sessions WHERE session_id = ?", (session_id,)):
         raise session_exception(f"Session {session_id} does not exist")
-    database.empty_log()
+    erase(database, ids=True)
 
 
 def delete_sessions(database: Database, wanted: Filter, progress: Callable[[int], None] | None = None) -> int:
@@ -166,7 +167,7 @@ def delete_sessions(database: Database, wanted: Filter, progress: Callable[[int]
             progress(deleted)
         time.sleep(_PAUSE)
     if deleted:
-        database.empty_log()
+        erase(database, ids=True)
     return deleted
 
 

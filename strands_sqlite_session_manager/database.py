@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import time
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,8 @@ from .forking import FORK_GATE
 Row = tuple[Any, ...]
 MOST = 2**63 - 1  # what SQLite can count to
 
-_LOG_WAIT = 1000  # milliseconds that `empty_log` waits for readers and writers
+_LOG_WAIT = 1  # seconds that `empty_log` waits for readers and writers
+_LOG_PAUSE = 0.005
 
 
 class Database:
@@ -110,15 +112,21 @@ class Database:
                     connection.execute("ROLLBACK")
                 raise
 
-    def empty_log(self) -> None:
+    def empty_log(self) -> bool:
         """Bring the write-ahead log into the file and cut it off, so that it holds nothing that was deleted.
 
-        While a reader holds an older view of the database that cannot be done; it is left to the next time.
+        Returns:
+            False if a reader that holds an older view of the database keeps it from being done.
         """
-        with _Visit(self, writing=True) as connection:
-            connection.execute(f"PRAGMA busy_timeout = {_LOG_WAIT}")
-            connection.settings = None  # to be set again when it is next used
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        end = time.monotonic() + _LOG_WAIT
+        while True:
+            with _Visit(self, writing=True) as connection:
+                connection.execute(f"PRAGMA busy_timeout = {_LOG_WAIT * 1000}")
+                connection.settings = None  # to be set again when it is next used
+                (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            if not busy or time.monotonic() > end:
+                return not busy
+            time.sleep(_LOG_PAUSE)  # for a checkpoint of another process SQLite does not wait
 
 
 class _Visit:

@@ -15,6 +15,7 @@ from strands.types.session import SessionAgent, SessionType
 
 from . import metadata as session_metadata
 from .codec import decode_state, encode_state, timestamp
+from .erasure import erase
 from .exceptions import StaleSessionException
 from .identifiers import validate_id
 from .internals import AgentReader, Hooks, restore_internal_state
@@ -208,7 +209,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
             SessionException: If there is no message, or it cannot be written.
         """
         self._write(agent, lambda live, columns: live.redact(redact_message, agent.messages, columns))
-        self._database.empty_log()
+        erase(self._database, ids=False)
 
     def _complete_message(self, message: Message, agent: Any) -> None:
         self._write(agent, lambda live, columns: live.complete(message, agent.messages, columns))

@@ -11,6 +11,7 @@ from strands.types.session import Session, SessionAgent, SessionMessage, Session
 from . import catalog
 from .codec import decode, decode_state, encode, encode_state, timestamp
 from .database import MOST, Database, Row
+from .erasure import erase
 from .identifiers import validate_id, validate_message_id
 
 if TYPE_CHECKING:
@@ -255,7 +256,7 @@ class Records(SessionRepository):
             )
         (session_message.created_at,) = created
         if session_message.redact_message is not None:
-            self._database.empty_log()
+            erase(self._database, ids=False)
 
     def list_messages(
         self, session_id: str, agent_id: str, limit: int | None = None, offset: int = 0, **kwargs: Any

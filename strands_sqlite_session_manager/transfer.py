@@ -14,6 +14,7 @@ from typing import Any
 from . import metadata
 from .codec import to_json
 from .database import Database
+from .erasure import erase
 from .errors import session_exception
 from .identifiers import validate_id, validate_message_id
 from .window import is_window
@@ -96,7 +97,7 @@ def import_sessions(
         if progress is not None:
             progress(stored)
     if replaced:
-        open_database().empty_log()
+        erase(open_database(), ids=True)
     return stored
 
 
