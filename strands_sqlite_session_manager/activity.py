@@ -9,6 +9,11 @@ SWEEP = 256
 # Twice as many: when VACUUM numbers the rows anew, the next sweep can be that much further away.
 RECENT = 2 * SWEEP
 
+# When something last happened in one session of `sessions`, exactly.
+ACTIVE_AT = """max(active_at, coalesce(
+    (SELECT max(max(created_at, updated_at)) FROM messages WHERE session_id = sessions.session_id), ''
+))"""
+
 RECENT_ACTIVITY = f"""
 SELECT session_id, max(max(created_at, updated_at)) AS active_at
 FROM messages NOT INDEXED

@@ -17,6 +17,7 @@ from .erasure import erase
 from .errors import session_exception
 
 _PREVIEW = 100  # characters
+_AFTER_ALL = "\U0010ffff"  # the last text that there is
 _DELETING = 0.02  # seconds that one transaction of `delete_sessions` goes on for; other writers wait for it
 _PAUSE = 0.01  # seconds between two of them, which others take to write
 
@@ -53,7 +54,7 @@ class Filter:
 
     metadata: Mapping[str, str | None]
     after: str = ""
-    before: str = "~"  # behind every time, as text
+    before: str = _AFTER_ALL
 
     @classmethod
     def of(
@@ -69,7 +70,7 @@ class Filter:
         return cls(
             given,
             "" if updated_after is None else _moment(updated_after, "updated_after"),
-            "~" if updated_before is None else _moment(updated_before, "updated_before"),
+            _AFTER_ALL if updated_before is None else _moment(updated_before, "updated_before"),
         )
 
     def select(self, connection: sqlite3.Connection, limit: int = MOST, offset: int = 0) -> list[Row]:
@@ -195,4 +196,4 @@ def _moment(value: datetime, name: str) -> str:
     try:
         return value.astimezone(timezone.utc).isoformat()
     except OverflowError:  # the first or the last day that there is
-        return "" if value.year == 1 else "~"
+        return "" if value.year == 1 else _AFTER_ALL

@@ -64,7 +64,7 @@ class Database:
             return pool.acquire(self.path, self._settings, read_only)
         except OSError as error:
             raise session_exception(f"{self.path} | cannot be opened: {error}") from error
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             raise database_exception(self.path, error, self._settings.timeout) from error
         finally:
             FORK_GATE.leave()
@@ -155,7 +155,7 @@ class _Visit:
             if has_turn:
                 queue.release()
             FORK_GATE.leave()
-            if isinstance(error, sqlite3.Error):
+            if isinstance(error, (sqlite3.Error, UnicodeDecodeError)):
                 raise database_exception(database.path, error, timeout) from error
             raise
         return self._connection
@@ -168,5 +168,5 @@ class _Visit:
         if self._writing:
             database._pool.write_lock.release()
         FORK_GATE.leave()
-        if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError):
+        if isinstance(error, (sqlite3.Error, UnicodeDecodeError)) and not isinstance(error, sqlite3.IntegrityError):
             raise database_exception(database.path, error, database._settings.timeout) from error

@@ -3,7 +3,6 @@
 Nothing here puts text of a conversation into a message: ids, types and places only.
 """
 
-import sqlite3
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,16 +16,19 @@ def session_exception(message: str) -> "SessionException":
     return SessionException(message)
 
 
-def database_exception(path: str, error: sqlite3.Error, timeout: float) -> "SessionException":
+def database_exception(path: str, error: Exception, timeout: float) -> "SessionException":
     """Say what an `sqlite3` error means for the person who meets it.
 
     Args:
         path: The database file.
-        error: What `sqlite3` raised; the caller raises from it.
+        error: What `sqlite3` raised; the caller raises from it. Text in the file that is not UTF-8 can also be a
+            `UnicodeDecodeError`.
         timeout: Seconds that a writer waited for another one.
     """
     if "locked" in str(error) or "busy" in str(error):
         return session_exception(f"{path} | another writer held the database for more than {timeout:g} seconds")
+    if isinstance(error, UnicodeDecodeError):
+        return session_exception(f"{path} | the file holds text that is not UTF-8")
     if "Could not decode to UTF-8" in str(error):
         error.args = ("a row holds text that is not UTF-8",)  # in the place of one that repeats the row
     return session_exception(f"{path} | {error}")

@@ -32,8 +32,10 @@ def backup(
 ) -> None:
     """Copy the database to a new file; see `SQLiteSessionRepository.backup`."""
     path = os.path.abspath(os.path.expanduser(os.fspath(destination)))
-    if os.path.lexists(path):
-        raise session_exception(f"{path} | exists already; a backup does not overwrite")
+    # SQLite would apply a log of another file that it finds beside the backup.
+    for taken in (path, f"{path}-wal", f"{path}-journal"):
+        if os.path.lexists(taken):
+            raise session_exception(f"{taken} | exists already; a backup does not overwrite")
 
     def report(status: int, remaining: int, total: int) -> None:
         if progress is not None:
@@ -41,8 +43,7 @@ def backup(
 
     try:
         # Private from the first byte, and beside the destination so that it can get its name in one step.
-        prefix = f".{os.path.basename(path)}."
-        descriptor, partial = tempfile.mkstemp(dir=os.path.dirname(path), prefix=prefix, suffix=".partial")
+        descriptor, partial = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".backup-", suffix=".partial")
         os.close(descriptor)
         try:
             with database.transaction(write=False) as source, closing(sqlite3.connect(partial)) as target:
@@ -88,7 +89,7 @@ def check(database: Database) -> list[str]:
         problems = [text for (text,) in connection.execute("PRAGMA integrity_check").fetchall() if text != "ok"]
         if problems:  # nothing else can be relied upon
             return [f"SQLite's integrity check says: {problem}" for problem in problems]
-        return [*_orphans(connection), *_malformed(connection), *_gaps(connection)]
+        return [*_orphans(connection), *_malformed(connection), *_unnumbered(connection), *_gaps(connection)]
 
 
 def vacuum(database: Database) -> None:
@@ -127,6 +128,13 @@ def _problem(column: str, value: bytes) -> str | None:
     return None if isinstance(decoded, dict) else "is not a JSON object"
 
 
+def _unnumbered(connection: sqlite3.Connection) -> Iterator[str]:
+    for session_id, agent_id, message_id in connection.execute(
+        "SELECT session_id, agent_id, message_id FROM messages WHERE typeof(message_id) <> 'integer'"
+    ).fetchall():
+        yield f"{_name('messages', (session_id, agent_id, repr(message_id)))} has an id that is no integer."
+
+
 def _gaps(connection: sqlite3.Connection) -> Iterator[str]:
     numbered = connection.execute(
         """
@@ -139,6 +147,7 @@ def _gaps(connection: sqlite3.Connection) -> Iterator[str]:
                 lag(message_id, 1, -1) OVER numbers AS before,
                 coalesce(lag(rowid) OVER numbers > rowid, FALSE) AS later_row
             FROM messages
+            WHERE typeof(message_id) = 'integer'
             WINDOW numbers AS (PARTITION BY session_id, agent_id ORDER BY message_id)
         )
         WHERE message_id <> before + 1 OR later_row

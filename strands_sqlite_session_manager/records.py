@@ -75,7 +75,10 @@ class Records(SessionRepository):
             (validate_id(session_id, "session"),),
         )
         for session_id, session_type, created_at, updated_at in rows:
-            return Session(session_id, SessionType(session_type), created_at, updated_at)
+            try:
+                return Session(session_id, SessionType(session_type), created_at, updated_at)
+            except ValueError as error:
+                raise SessionException(f"Session {session_id} is of the unknown type {session_type!r}") from error
         return None
 
     def delete_session(self, session_id: str, **kwargs: Any) -> None:

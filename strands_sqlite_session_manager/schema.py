@@ -111,7 +111,7 @@ def check_belongs_here(path: str) -> None:
     connection = sqlite3.connect(f"file:{pathname2url(path)}?mode=ro{immutable}", uri=True, isolation_level=None)
     try:
         version(connection, path)
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise session_exception(f"{path} | not a SQLite database that can be read: {error}") from error
     finally:
         connection.close()

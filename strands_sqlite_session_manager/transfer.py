@@ -12,7 +12,8 @@ from contextlib import closing
 from typing import Any
 
 from . import metadata
-from .codec import to_json
+from .activity import ACTIVE_AT
+from .codec import decode, decode_state, encode, encode_state, to_json
 from .database import Database
 from .erasure import erase
 from .errors import session_exception
@@ -87,17 +88,20 @@ def import_sessions(
     stored = 0
     replaced = False
     numbered = _numbered(lines)
-    for number, line in numbered:
-        if line["kind"] != "session":
-            raise session_exception(f"line {number} | an export begins with a session, not with its {line['kind']}")
-        rows = [(number, line), *_rows_of(numbered, number, line)]
-        with open_database().transaction() as connection:
-            replaced |= _store(connection, rows, replace)
-        stored += 1
-        if progress is not None:
-            progress(stored)
-    if replaced:
-        erase(open_database(), ids=True)
+    try:
+        for number, line in numbered:
+            if line["kind"] != "session":
+                raise session_exception(f"line {number} | an export begins with a session, not with its {line['kind']}")
+            rows = [(number, line), *_rows_of(numbered, number, line)]
+            with open_database().transaction() as connection:
+                replaces = _store(connection, rows, replace)
+            replaced |= replaces
+            stored += 1
+            if progress is not None:
+                progress(stored)
+    finally:
+        if replaced:
+            erase(open_database(), ids=True)
     return stored
 
 
@@ -123,8 +127,9 @@ def copy_rows(source: Database, target: Database, session_id: str, new_session_i
 
 def _select(connection: sqlite3.Connection, kind: str, session_id: str) -> sqlite3.Cursor:
     table, columns, order = _KINDS[kind]
+    exact = (ACTIVE_AT if column == "active_at" else column for column in columns)
     return connection.execute(
-        f"SELECT {', '.join(columns)} FROM {table} WHERE session_id = ? ORDER BY {order}", (session_id,)
+        f"SELECT {', '.join(exact)} FROM {table} WHERE session_id = ? ORDER BY {order}", (session_id,)
     )
 
 
@@ -160,7 +165,7 @@ def _store(connection: sqlite3.Connection, rows: list[tuple[int, dict[str, Any]]
         raise session_exception(f"line {first} | Session {session_id} already exists")
     for number, line in rows:
         values = [
-            to_json(line[column], f"line {number} | {column}")
+            _as_stored(line["kind"], line[column], f"line {number} | {column}")
             if column in _JSON and line[column] is not None
             else line[column]
             for column in _KINDS[line["kind"]][1]
@@ -171,6 +176,12 @@ def _store(connection: sqlite3.Connection, rows: list[tuple[int, dict[str, Any]]
             raise session_exception(f"line {number} | does not fit to the lines before it: {error}") from error
     metadata.index_keys(connection, session["metadata"])
     return exists
+
+
+def _as_stored(kind: str, value: Any, name: str) -> str:
+    """Return the JSON text of a value, which must be one that can be read back."""
+    text = to_json(value, name)
+    return encode_state(decode_state(text, name), name) if kind == "multi_agent" else encode(decode(text, name), name)
 
 
 def _numbered(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -204,6 +215,8 @@ def _problem(line: Any) -> str | None:
         return f"has the keys {', '.join(sorted(line.keys() ^ expected))} too many or too few"
     for name in ("session_id", "agent_id", "multi_agent_id", "message_id"):
         if name in line:
+            if name != "message_id" and not isinstance(line[name], str):
+                return f"has a {name} that cannot be one"
             try:
                 validate_message_id(line[name]) if name == "message_id" else validate_id(line[name], name[:-3])
             except (TypeError, ValueError) as error:

@@ -1,15 +1,14 @@
 """The views for people who read the file with SQL: `transcript` and `usage`.
 
 SQLite's JSON functions stop a whole query at text that is not strict JSON, and Python writes `NaN` and
-`Infinity`: of a message that holds them, the views show no text.
+`Infinity`: of a message that holds them, the views show no text. Nor do they of one with a lone surrogate, which is
+no UTF-8 and would stop Python.
 """
 
 # What counts is the replacement where a message was redacted, and what was said otherwise.
 _SAID = """
-        SELECT
-            *,
-            CASE WHEN json_valid(coalesce(redact_message, message)) THEN coalesce(redact_message, message) END AS said
-        FROM messages
+        SELECT *, CASE WHEN json_valid(content) AND NOT content GLOB '*\\ud[89a-f]*' THEN content END AS said
+        FROM (SELECT *, coalesce(redact_message, message) AS content FROM messages)
 """
 
 _TRANSCRIPT = f"""
@@ -41,6 +40,12 @@ CREATE VIEW transcript AS
     FROM ({_SAID})
 """
 
+
+def _sum(path: str) -> str:
+    """Return the SQL of a sum, which stops at the largest integer and not with an error."""
+    return f"CAST(sum(CAST(json_extract(said, '{path}') AS REAL)) AS INTEGER)"
+
+
 _USAGE = f"""
 CREATE VIEW usage AS
     SELECT
@@ -48,12 +53,12 @@ CREATE VIEW usage AS
         agent_id,
         substr(created_at, 1, 10) AS day,
         count(*) AS answers,
-        sum(json_extract(said, '$.metadata.usage.inputTokens')) AS input_tokens,
-        sum(json_extract(said, '$.metadata.usage.outputTokens')) AS output_tokens,
-        sum(json_extract(said, '$.metadata.usage.totalTokens')) AS total_tokens,
-        sum(json_extract(said, '$.metadata.usage.cacheReadInputTokens')) AS cache_read_input_tokens,
-        sum(json_extract(said, '$.metadata.usage.cacheWriteInputTokens')) AS cache_write_input_tokens,
-        sum(json_extract(said, '$.metadata.metrics.latencyMs')) AS latency_ms
+        {_sum("$.metadata.usage.inputTokens")} AS input_tokens,
+        {_sum("$.metadata.usage.outputTokens")} AS output_tokens,
+        {_sum("$.metadata.usage.totalTokens")} AS total_tokens,
+        {_sum("$.metadata.usage.cacheReadInputTokens")} AS cache_read_input_tokens,
+        {_sum("$.metadata.usage.cacheWriteInputTokens")} AS cache_write_input_tokens,
+        {_sum("$.metadata.metrics.latencyMs")} AS latency_ms
     FROM ({_SAID})
     WHERE json_type(said, '$.metadata.usage') = 'object'
     GROUP BY session_id, agent_id, day

@@ -157,4 +157,8 @@ def is_window(parts: Any) -> bool:
 
 
 def _is_range(part: Any) -> bool:
-    return isinstance(part, list) and len(part) == 2 and isinstance(part[0], int) and isinstance(part[1], int | None)
+    return isinstance(part, list) and len(part) == 2 and _is_id(part[0]) and (part[1] is None or _is_id(part[1]))
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int) and -(2**63) <= value < 2**63

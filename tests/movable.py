@@ -181,14 +181,14 @@ def objects_in(client: Any, prefix: str) -> dict[str, bytes]:
 
 
 def rows_of(path: Path, session_id: str) -> dict[str, list[dict[str, Any]]]:
-    """Every row of a session, but for the id itself, and `revision`, which guards what a row holds."""
+    """Every row of a session, but for the id itself, and what is not a part of it: `revision` and `active_at`."""
     rows = {}
     with closing(sqlite3.connect(path)) as connection:
         connection.row_factory = sqlite3.Row
         for table in ("sessions", "agents", "messages", "multi_agents"):
             found = connection.execute(f"SELECT * FROM {table} WHERE session_id = ? ORDER BY 1, 2, 3", (session_id,))
             rows[table] = [
-                {name: row[name] for name in row.keys() if name not in ("session_id", "revision")}  # noqa: SIM118
+                {name: row[name] for name in row.keys() if name not in ("session_id", "revision", "active_at")}  # noqa: SIM118
                 for row in found
             ]
     return rows

@@ -63,7 +63,7 @@ def _run(parsed: argparse.Namespace) -> None:
 
 
 def _is_expected(error: Exception) -> bool:
-    if isinstance(error, (CommandError, OSError, ValueError)):
+    if isinstance(error, (CommandError, OSError, ValueError, RecursionError)):
         return True
     from strands.types.exceptions import SessionException  # it is loaded, if this is one
 

@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from .. import catalog, maintenance, metadata, search, session_fork, transfer
+from ..activity import ACTIVE_AT
 from ..catalog import Filter, SessionSummary
 from ..content import size
 from ..database import Database
@@ -169,7 +170,7 @@ def export(database: Database, arguments: argparse.Namespace) -> None:
     with database.transaction(write=False) as connection:
         # The oldest first: rows that are stored in the order of time are found faster.
         newest_first = Filter({}).select(connection) if not arguments.session else ()
-        session_ids = arguments.session or [session_id for session_id, _ in reversed(newest_first)]
+        session_ids = list(dict.fromkeys(arguments.session)) or [session_id for session_id, _ in reversed(newest_first)]
         report = None if arguments.output is None else output.progress("sessions")
 
         def lines() -> Iterator[str]:
@@ -179,6 +180,8 @@ def export(database: Database, arguments: argparse.Namespace) -> None:
                     report(count, len(session_ids))
 
         if arguments.output is None:
+            if sys.stdout is None:
+                raise CommandError("there is no standard output to export to")
             sys.stdout.flush()
             for line in lines():
                 sys.stdout.buffer.write(output.safe_json(line).encode() + b"\n")
@@ -231,15 +234,7 @@ def vacuum(database: Database, arguments: argparse.Namespace) -> None:
 
 
 def _summary(connection: sqlite3.Connection, session_id: str) -> SessionSummary:
-    row = connection.execute(
-        """
-        SELECT max(active_at, coalesce(
-            (SELECT max(max(created_at, updated_at)) FROM messages WHERE session_id = sessions.session_id), ''
-        ))
-        FROM sessions WHERE session_id = ?
-        """,
-        (session_id,),
-    ).fetchone()
+    row = connection.execute(f"SELECT {ACTIVE_AT} FROM sessions WHERE session_id = ?", (session_id,)).fetchone()
     if row is None:
         raise CommandError(f"session {session_id} does not exist")
     return catalog.summarize(connection, session_id, row[0])

@@ -74,9 +74,12 @@ def cut(line: str) -> str:
     columns = shutil.get_terminal_size().columns
     if _width(line) <= columns:
         return line
-    while _width(line) >= columns:
-        line = line[:-1]
-    return f"{line}…"
+    taken = 0
+    for index, character in enumerate(line):
+        taken += _width(character)
+        if taken >= columns:
+            return f"{line[:index]}…"
+    return line
 
 
 def progress(label: str) -> Callable[[int, int | None], None] | None:
