@@ -23,7 +23,8 @@ from .window import Finder, Held, locate, read_window, write_window
 COLUMNS = ("state", "conversation_manager_state", "internal_state")
 _KEYS = "session_id = ? AND agent_id = ?"
 _INSERT = "INSERT INTO messages (session_id, agent_id, message_id, created_at, updated_at, message)"
-_APPEND = f"{_INSERT} SELECT ?, ?, ?, ?, ?, ? FROM agents WHERE {_KEYS} AND revision = ?"
+# Without a row of the agent as it is known, the message has no id, which no row may be without.
+_APPEND = f"{_INSERT} VALUES (?, ?, (SELECT ? FROM agents WHERE {_KEYS} AND revision = ?), ?, ?, ?)"
 
 
 class StaleError(Exception):
@@ -219,12 +220,13 @@ class LiveAgent:
 
     def _append_row(self, row: Row) -> None:
         """Add a row to the log, if the database still is as known; a second writer's row would have the same id."""
+        session_id, agent_id, message_id, *others = row
         try:
-            added = self._database.write(_APPEND, (*row, *self._keys, self._revision))
+            self._database.write(
+                _APPEND, (session_id, agent_id, message_id, session_id, agent_id, self._revision, *others)
+            )
         except sqlite3.IntegrityError as error:
             raise StaleError from error
-        if not added:
-            raise StaleError
 
     def _rewrite(
         self,

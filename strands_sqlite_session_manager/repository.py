@@ -121,8 +121,8 @@ class SQLiteSessionRepository(Records):
     ) -> int:
         """Delete all sessions with these metadata, or without activity for long, or both.
 
-        They go one after the other, some in each transaction, so that others can write in between. What they held is
-        removed from the file and its log, which takes the time to rewrite the file.
+        They go one after the other, some in each transaction, so that others can write in between. Nothing that they
+        held is left in the file and its log; to see to that takes the time to read the file, some 0.5 ms for each MB.
 
         Args:
             metadata: Only those with all of these values.

@@ -1,5 +1,6 @@
 """Searching what was said, in any script, without an index: nothing is added to the cost of a message."""
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -9,6 +10,7 @@ from .codec import decode, encode
 from .content import parts
 from .database import MOST, Database, Row
 
+_LONGEST_PATTERN = 10_000  # characters; SQLite takes no more than 50,000 bytes
 _AROUND = 60  # characters of a snippet on each side of the match
 
 
@@ -64,17 +66,21 @@ def _candidates(
         if value is not None:
             clauses.append(f"{column} = ?")
             parameters.append(value)
-    # SQLite's own operators know the case of ASCII letters only.
+    said = "coalesce(redact_message, message)"
     written = encode(text, "text")[1:-1].casefold()
     connection.create_function("tells", 1, lambda json: written in json.casefold(), deterministic=True)
-    said = "coalesce(redact_message, message)"
+    clauses.append(f"tells({said})")
+    if written.isascii() and len(written) < _LONGEST_PATTERN:
+        # SQLite is faster, but knows the case of ASCII letters only; others can be equal to them, as Kelvin's sign is.
+        clauses[-1] = f"({said} LIKE ? ESCAPE '~' OR (length({said}) < length(CAST({said} AS BLOB)) AND tells({said})))"
+        parameters.append("%" + re.sub("([%_~])", r"~\1", written) + "%")
     return connection.execute(
         f"""
         SELECT session_id, agent_id, message_id, created_at, {said}
         FROM (
             SELECT rowid AS row, created_at AS moment
             FROM messages
-            WHERE {" AND ".join(clauses)} AND tells({said})
+            WHERE {" AND ".join(clauses)}
             ORDER BY moment DESC, row DESC
             LIMIT ?
         ) CROSS JOIN messages ON messages.rowid = row

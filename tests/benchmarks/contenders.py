@@ -31,6 +31,13 @@ def connect(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
     return connection
 
 
+def connect_to_append(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
+    """Open a file to append to it with nothing but SQLite, without the trigger that keeps the last activity."""
+    connection = connect(path, synchronous)
+    connection.execute("DROP TRIGGER messages_sweep")
+    return connection
+
+
 def appends_to(ids: Sequence[str]) -> Iterator[Append]:
     """Yield messages for sessions at random, with the ids that they have there."""
     rng, next_ids = random.Random(4), dict.fromkeys(ids, HISTORY)

@@ -33,6 +33,7 @@ from .contenders import (
     append,
     appends_to,
     connect,
+    connect_to_append,
     create,
     dump_and_insert,
     each,
@@ -105,9 +106,11 @@ def measure_appends(stocks: Mapping[int, Stock], rounds: int, synchronous: Synch
             bare, dumped, repository, live = (
                 _copy(database, name) for name in ("bare", "dumped", "repository", "live")
             )
-            contenders[stored, BARE] = insert(stack.enter_context(closing(connect(bare, synchronous))), appends)
+            contenders[stored, BARE] = insert(
+                stack.enter_context(closing(connect_to_append(bare, synchronous))), appends
+            )
             contenders[stored, DUMPED] = dump_and_insert(
-                stack.enter_context(closing(connect(dumped, synchronous))), appends
+                stack.enter_context(closing(connect_to_append(dumped, synchronous))), appends
             )
             contenders[stored, REPOSITORY] = create(
                 stack.enter_context(SQLiteSessionRepository(repository, synchronous=synchronous)), appends
