@@ -142,12 +142,20 @@ def on_a_terminal(
     )
     os.close(theirs)
     told = b""
+    patience = PATIENCE * 1.0
     with contextlib.suppress(OSError):  # the other side was closed
-        while select.select([ours], [], [], PATIENCE)[0] and (part := os.read(ours, 65536)):
-            told += part
+        while patience > 0:
+            if select.select([ours], [], [], 1)[0]:
+                part = os.read(ours, 65536)
+                if not part:
+                    break
+                told += part
+            else:
+                patience -= 1
             if b"[y/N]" in told and typed:
                 os.write(ours, typed.encode())
-                typed = ""
+                # An interrupt just before Python begins to wait for a line is seen at the next key only.
+                typed = typed if typed == "\x03" else ""
     try:
         return process.wait(PATIENCE), told.decode(errors="replace").replace("\r\n", "\n")
     finally:
