@@ -142,11 +142,17 @@ def summarize(connection: sqlite3.Connection, session_id: str, active_at: str) -
     )
 
 
-def delete_session(database: Database, session_id: str) -> None:
-    """Delete a session with all that it holds; see `SQLiteSessionRepository.delete_session`."""
-    if not database.write("DELETE FROM sessions WHERE session_id = ?", (session_id,)):
-        raise session_exception(f"Session {session_id} does not exist")
-    erase(database, ids=True)
+def delete_session(database: Database, *session_ids: str) -> None:
+    """Delete sessions with all that they hold; see `SQLiteSessionRepository.delete_session`."""
+    deleted = False
+    try:
+        for session_id in session_ids:
+            if not database.write("DELETE FROM sessions WHERE session_id = ?", (session_id,)):
+                raise session_exception(f"Session {session_id} does not exist")
+            deleted = True
+    finally:
+        if deleted:
+            erase(database, ids=True)  # which reads the whole file, so once for all of them
 
 
 def delete_sessions(database: Database, wanted: Filter, progress: Callable[[int], None] | None = None) -> int:

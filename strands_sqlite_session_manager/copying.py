@@ -14,6 +14,7 @@ from strands.types.session import Session, SessionAgent, SessionMessage, Session
 
 from . import transfer
 from .codec import decode, encode_state
+from .errors import first_line
 from .identifiers import validate_id
 from .records import (
     INSERT_AGENT,
@@ -314,8 +315,3 @@ def _write_records(target: SessionRepository, content: Content, progress: Progre
         raise SessionException(
             f"Session {session_id} was not copied: {first_line(error)}. Written so far: {so_far}"
         ) from error
-
-
-def first_line(error: Exception) -> str:
-    """Return what an error says first; some go on with the values of a statement."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

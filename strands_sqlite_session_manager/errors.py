@@ -32,3 +32,8 @@ def database_exception(path: str, error: Exception, timeout: float) -> "SessionE
     if "Could not decode to UTF-8" in str(error):
         error.args = ("a row holds text that is not UTF-8",)  # in the place of one that repeats the row
     return session_exception(f"{path} | {error}")
+
+
+def first_line(error: Exception) -> str:
+    """Return what an error says first; some go on with the values of a statement."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,7 +1,10 @@
 """Where the database file is, and how it and its folders come to be readable by their owner only."""
 
+import errno
 import os
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from .errors import session_exception
 
@@ -67,3 +70,46 @@ def create_private(path: str) -> None:
         # O_EXCL also refuses a link that appeared since the path was resolved.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         os.chmod(path, 0o600)
+
+
+@contextmanager
+def new_file(path: str) -> Iterator[str]:
+    """Give a file to write that only its owner can read, and its name when it is complete and on the disk.
+
+    Args:
+        path: The name, which must not be taken.
+
+    Raises:
+        FileExistsError: If the name is taken.
+        OSError: If the place does not allow it.
+    """
+    if os.path.lexists(path):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+    # Beside its place, so that it can get there in one step.
+    descriptor, partial = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".new-", suffix=".partial")
+    os.close(descriptor)
+    try:
+        yield partial
+        _publish(partial, path)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(partial)
+
+
+def _publish(partial: str, path: str) -> None:
+    with open(partial, "rb+") as file:
+        os.fsync(file.fileno())
+    if os.name == "nt":
+        os.rename(partial, path)  # which does not overwrite there
+        return
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        os.rename(partial, path)
+    folder = os.open(os.path.dirname(path), os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

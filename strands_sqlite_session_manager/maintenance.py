@@ -3,28 +3,17 @@
 import json
 import os
 import sqlite3
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import Any
 
+from . import files
 from .database import Database
 from .errors import session_exception
+from .tables import COLUMNS, JSON, KEYS
 from .window import is_window
 
 _STEP = 1000  # pages that are copied between two calls of `progress`
-_JSON = {
-    "sessions": ("metadata",),
-    "agents": ("state", "conversation_manager_state", "internal_state", "live_messages"),
-    "messages": ("message", "redact_message", "live_message"),
-    "multi_agents": ("state",),
-}
-_KEYS = {
-    "sessions": ("session_id",),
-    "agents": ("session_id", "agent_id"),
-    "messages": ("session_id", "agent_id", "message_id"),
-    "multi_agents": ("session_id", "multi_agent_id"),
-}
 
 
 def backup(
@@ -33,54 +22,30 @@ def backup(
     """Copy the database to a new file; see `SQLiteSessionRepository.backup`."""
     path = os.path.abspath(os.path.expanduser(os.fspath(destination)))
     # SQLite would apply a log of another file that it finds beside the backup.
-    for taken in (path, f"{path}-wal", f"{path}-journal"):
-        if os.path.lexists(taken):
-            raise session_exception(f"{taken} | exists already; a backup does not overwrite")
+    for log in (f"{path}-wal", f"{path}-journal"):
+        if os.path.lexists(log):
+            raise session_exception(f"{log} | exists already; a backup does not overwrite")
 
     def report(status: int, remaining: int, total: int) -> None:
         if progress is not None:
             progress(total - remaining, total)
 
     try:
-        # Private from the first byte, and beside the destination so that it can get its name in one step.
-        descriptor, partial = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".backup-", suffix=".partial")
-        os.close(descriptor)
-        try:
-            with database.transaction(write=False) as source, closing(sqlite3.connect(partial)) as target:
-                source.execute("SELECT count(*) FROM sessions").fetchone()  # one view, whatever others write meanwhile
-                try:
-                    source.backup(target, pages=_STEP, progress=report, sleep=0)
-                    target.execute("PRAGMA journal_mode = DELETE")  # one file, which a read-only medium can hold
-                except sqlite3.Error as error:
-                    raise session_exception(f"{path} | the backup failed: {error}") from error
-            publish(partial, path)
-        finally:
-            with suppress(FileNotFoundError):
-                os.unlink(partial)
+        with (
+            files.new_file(path) as partial,
+            database.transaction(write=False) as source,
+            closing(sqlite3.connect(partial)) as target,
+        ):
+            source.execute("SELECT count(*) FROM sessions").fetchone()  # one view, whatever others write meanwhile
+            try:
+                source.backup(target, pages=_STEP, progress=report, sleep=0)
+                target.execute("PRAGMA journal_mode = DELETE")  # one file, which a read-only medium can hold
+            except sqlite3.Error as error:
+                raise session_exception(f"{path} | the backup failed: {error}") from error
     except FileExistsError as error:
         raise session_exception(f"{path} | exists already; a backup does not overwrite") from error
     except OSError as error:
         raise session_exception(f"{path} | the backup cannot be written: {error}") from error
-
-
-def publish(partial: str, path: str) -> None:
-    """Give a finished file its name, unless the name is taken, and see both on the disk."""
-    with open(partial, "rb+") as file:
-        os.fsync(file.fileno())
-    if os.name == "nt":
-        os.rename(partial, path)  # which does not overwrite there
-        return
-    try:
-        os.link(partial, path)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links
-        os.rename(partial, path)
-    folder = os.open(os.path.dirname(path), os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def check(database: Database) -> list[str]:
@@ -100,14 +65,14 @@ def vacuum(database: Database) -> None:
 
 def _orphans(connection: sqlite3.Connection) -> Iterator[str]:
     for table, rowid, parent, _ in connection.execute("PRAGMA foreign_key_check").fetchall():
-        keys = ", ".join(_KEYS[table])
+        keys = ", ".join(KEYS[table])
         row = connection.execute(f"SELECT {keys} FROM {table} WHERE rowid = ?", (rowid,)).fetchone()
         yield f"{_name(table, row)} belongs to no row of {parent}."
 
 
 def _malformed(connection: sqlite3.Connection) -> Iterator[str]:
-    for table, columns in _JSON.items():
-        keys = _KEYS[table]
+    for table, keys in KEYS.items():
+        columns = [column for column in COLUMNS[table] if column in JSON]
         # As bytes: SQLite does not care whether a text is UTF-8.
         values = ", ".join(f"CAST({column} AS BLOB)" for column in columns)
         with closing(connection.execute(f"SELECT {', '.join(keys)}, {values} FROM {table}")) as rows:

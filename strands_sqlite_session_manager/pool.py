@@ -175,9 +175,12 @@ class Pool:
 
     def _connect(self, settings: Settings) -> Connection:
         with self._lock:
-            connection = _open_connection(self.path, settings)
+            connection = self._new_connection(settings)
             self._open.append(connection)
             return connection
+
+    def _new_connection(self, settings: Settings) -> Connection:
+        return _open_connection(self.path, settings)
 
 
 class MemoryPool(Pool):
@@ -206,11 +209,8 @@ class ReadOnlyPool(Pool):
         self._idle.append(self._connect(settings))
         self._identity = (status.st_ino, status.st_dev)
 
-    def _connect(self, settings: Settings) -> Connection:
-        with self._lock:
-            connection = _open_read_only(self.path, settings)
-            self._open.append(connection)
-            return connection
+    def _new_connection(self, settings: Settings) -> Connection:
+        return _open_read_only(self.path, settings)
 
 
 def _open_read_only(path: str, settings: Settings) -> Connection:

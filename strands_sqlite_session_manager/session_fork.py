@@ -6,11 +6,8 @@ from typing import Any
 from .codec import decode, encode, timestamp
 from .database import Database
 from .errors import session_exception
+from .tables import COLUMNS
 from .window import read_window
-
-_MESSAGES = "message_id, created_at, updated_at, message, redact_message, live_message"
-_AGENTS = "agent_id, created_at, updated_at, state, conversation_manager_state, internal_state, live_messages"
-_MULTI_AGENTS = "multi_agent_id, created_at, updated_at, state"
 
 
 def fork_session(
@@ -33,7 +30,8 @@ def fork_session(
             " SELECT ?, session_type, metadata, ?, ? FROM sessions WHERE session_id = ?",
             (new_session_id, now, now, session_id),
         )
-        for table, columns in (("agents", _AGENTS), ("multi_agents", _MULTI_AGENTS)):
+        for table in ("agents", "multi_agents"):
+            columns = ", ".join(COLUMNS[table])
             connection.execute(
                 f"INSERT INTO {table} (session_id, {columns}) SELECT ?, {columns} FROM {table} WHERE session_id = ?",
                 (new_session_id, session_id),
@@ -42,9 +40,9 @@ def fork_session(
         if through_message is not None:
             cut_agent_id = _agent_to_cut(connection, session_id, agent_id)
             _cut(connection, session_id, new_session_id, cut_agent_id, through_message)
+        messages = ", ".join(COLUMNS["messages"])
         connection.execute(
-            f"INSERT INTO messages (session_id, agent_id, {_MESSAGES})"
-            f" SELECT ?, agent_id, {_MESSAGES} FROM messages"
+            f"INSERT INTO messages (session_id, {messages}) SELECT ?, {messages} FROM messages"
             " WHERE session_id = ? AND (agent_id IS NOT ? OR message_id <= ?) ORDER BY rowid",
             (new_session_id, session_id, cut_agent_id, through_message),
         )

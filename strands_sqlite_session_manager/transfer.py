@@ -18,24 +18,18 @@ from .database import Database
 from .erasure import erase
 from .errors import session_exception
 from .identifiers import validate_id, validate_message_id
+from .tables import COLUMNS, JSON
 from .window import is_window
 
 _FORMAT = 1
-_TIMES = ("created_at", "updated_at")
-_AGENT_JSON = ("state", "conversation_manager_state", "internal_state", "live_messages")
-# Kind of line: its table, its columns, and what its rows are ordered by.
-_KINDS: dict[str, tuple[str, tuple[str, ...], str]] = {
-    "session": ("sessions", ("session_type", "metadata", *_TIMES, "active_at"), "session_id"),
-    "agent": ("agents", ("agent_id", *_TIMES, *_AGENT_JSON), "created_at, agent_id"),
-    "message": (
-        "messages",
-        ("agent_id", "message_id", *_TIMES, "message", "redact_message", "live_message"),
-        "rowid",
-    ),
-    "multi_agent": ("multi_agents", ("multi_agent_id", *_TIMES, "state"), "created_at, multi_agent_id"),
+# Kind of line: its table, and what its rows are ordered by.
+_KINDS = {
+    "session": ("sessions", "session_id"),
+    "agent": ("agents", "created_at, agent_id"),
+    "message": ("messages", "rowid"),
+    "multi_agent": ("multi_agents", "created_at, multi_agent_id"),
 }
 _ROWS = ("agent", "message", "multi_agent")
-_JSON = {"metadata", "message", "redact_message", "live_message", *_AGENT_JSON}
 _MAY_BE_NULL = {"redact_message", "live_message", "live_messages"}
 
 
@@ -51,14 +45,14 @@ def export_session(connection: sqlite3.Connection, session_id: str) -> Iterator[
     """
     if not connection.execute("SELECT 1 FROM sessions WHERE session_id = ?", (session_id,)).fetchone():
         raise session_exception(f"Session {session_id} does not exist")
-    for kind, (_, columns, _) in _KINDS.items():
+    for kind in _KINDS:
         with closing(_select(connection, kind, session_id)) as rows:
             for row in rows:
                 line: dict[str, Any] = {"kind": kind, "session_id": session_id}
                 if kind == "session":
                     line |= {"format": _FORMAT, **_counts(connection, session_id)}
-                for column, value in zip(columns, row, strict=True):
-                    is_json = column in _JSON and value is not None
+                for column, value in zip(_columns(kind), row, strict=True):
+                    is_json = column in JSON and value is not None
                     line[column] = _parse(value, column, kind, session_id) if is_json else value
                 yield to_json(line, kind)
 
@@ -120,22 +114,26 @@ def copy_rows(source: Database, target: Database, session_id: str, new_session_i
             raise session_exception(f"Session {new_session_id} already exists")
         for kind, found in rows.items():
             connection.executemany(_insert(kind), ((new_session_id, *row) for row in found))
-        known = json.loads(rows["session"][0][_KINDS["session"][1].index("metadata")])
+        known = json.loads(rows["session"][0][_columns("session").index("metadata")])
         metadata.index_keys(connection, known)
     return len(rows["message"])
 
 
+def _columns(kind: str) -> tuple[str, ...]:
+    return COLUMNS[_KINDS[kind][0]]
+
+
 def _select(connection: sqlite3.Connection, kind: str, session_id: str) -> sqlite3.Cursor:
-    table, columns, order = _KINDS[kind]
-    exact = (ACTIVE_AT if column == "active_at" else column for column in columns)
+    table, order = _KINDS[kind]
+    exact = (ACTIVE_AT if column == "active_at" else column for column in _columns(kind))
     return connection.execute(
         f"SELECT {', '.join(exact)} FROM {table} WHERE session_id = ? ORDER BY {order}", (session_id,)
     )
 
 
 def _insert(kind: str) -> str:
-    table, columns, _ = _KINDS[kind]
-    return f"INSERT INTO {table} (session_id, {', '.join(columns)}) VALUES (?{', ?' * len(columns)})"
+    columns = _columns(kind)
+    return f"INSERT INTO {_KINDS[kind][0]} (session_id, {', '.join(columns)}) VALUES (?{', ?' * len(columns)})"
 
 
 def _rows_of(
@@ -166,9 +164,9 @@ def _store(connection: sqlite3.Connection, rows: list[tuple[int, dict[str, Any]]
     for number, line in rows:
         values = [
             _as_stored(line["kind"], line[column], f"line {number} | {column}")
-            if column in _JSON and line[column] is not None
+            if column in JSON and line[column] is not None
             else line[column]
-            for column in _KINDS[line["kind"]][1]
+            for column in _columns(line["kind"])
         ]
         try:
             connection.execute(_insert(line["kind"]), (session_id, *values))
@@ -205,7 +203,7 @@ def _problem(line: Any) -> str | None:
     """Return what is wrong with a line, or None."""
     if not isinstance(line, dict) or line.get("kind") not in list(_KINDS):
         return "is not from an export"
-    _, columns, _ = _KINDS[line["kind"]]
+    columns = _columns(line["kind"])
     is_session = line["kind"] == "session"
     if is_session and line.get("format") != _FORMAT:
         return f"is of format {line.get('format')!r}, this version reads {_FORMAT}"
@@ -235,7 +233,7 @@ def _fits(column: str, line: dict[str, Any]) -> bool:
         return is_window(value)
     if column == "metadata":
         return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
-    if column in _JSON:
+    if column in JSON:
         return isinstance(value, dict)
     return isinstance(value, str) and value.encode(errors="ignore").decode() == value  # no lone surrogates
 

@@ -5,14 +5,13 @@ import functools
 import os
 import sqlite3
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
 
-from .. import catalog, maintenance, metadata, search, session_fork, transfer
+from .. import catalog, files, maintenance, metadata, search, session_fork, transfer
 from ..activity import ACTIVE_AT
 from ..catalog import Filter, SessionSummary
 from ..content import size
@@ -138,8 +137,7 @@ def delete(database: Database, arguments: argparse.Namespace) -> None:
     with database.transaction(write=False) as connection:
         summaries = [_summary(connection, session_id) for session_id in session_ids]
     if _may_go(summaries, arguments):
-        for session_id in session_ids:
-            catalog.delete_session(database, session_id)
+        catalog.delete_session(database, *session_ids)
         print(f"deleted {_sessions(len(session_ids))}")
 
 
@@ -162,7 +160,7 @@ def tag(database: Database, arguments: argparse.Namespace) -> None:
     with database.transaction() as connection:
         metadata.merge(connection, validate_id(arguments.session, "session"), changes)
         summary = _summary(connection, arguments.session)
-    print(output.safe(" ".join(f"{key}={value}" for key, value in summary.metadata.items())) or "no metadata")
+    print(output.safe(_pairs(summary.metadata)) or "no metadata")
 
 
 def export(database: Database, arguments: argparse.Namespace) -> None:
@@ -246,7 +244,7 @@ def _print_summaries(summaries: Sequence[SessionSummary]) -> None:
             summary.session_id,
             output.local_time(summary.updated_at),
             str(summary.message_count),
-            " ".join(f"{key}={value}" for key, value in summary.metadata.items()),
+            _pairs(summary.metadata),
             summary.preview,
         )
         for summary in summaries
@@ -275,18 +273,16 @@ def _may_go(summaries: Sequence[SessionSummary], arguments: argparse.Namespace) 
 
 
 def _write_file(path: str, lines: Iterator[str]) -> None:
-    """Write a file that only its owner can read, and that appears when it is complete; nothing is overwritten."""
     path = os.path.abspath(path)
-    if os.path.lexists(path):
-        raise CommandError(f"{path} | exists already; an export does not overwrite")
-    descriptor, partial = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".", suffix=".partial")
     try:
-        with open(descriptor, "w", encoding="utf-8", newline="\n") as file:
+        with files.new_file(path) as partial, open(partial, "w", encoding="utf-8", newline="\n") as file:
             file.writelines(f"{line}\n" for line in lines)
-        maintenance.publish(partial, path)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(partial)
+    except FileExistsError as error:
+        raise CommandError(f"{path} | exists already; an export does not overwrite") from error
+
+
+def _pairs(known: dict[str, str]) -> str:
+    return " ".join(f"{key}={value}" for key, value in known.items())
 
 
 def _size_of(path: str) -> int:

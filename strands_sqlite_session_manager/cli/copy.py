@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from ..catalog import Filter
 from ..database import Database
+from ..errors import first_line
 from ..files import resolve
 from . import output
 from .errors import CommandError, UsageError
@@ -59,7 +60,7 @@ def copy(arguments: argparse.Namespace) -> None:
             else:
                 _copy_one(source, target, session_id, batch, report)
         except Exception as error:  # told at the end, with those of the others
-            report.failures[session_id] = _reason(error)
+            report.failures[session_id] = first_line(error)
         report.show()
     _flush(target, batch, report)
     report.show()
@@ -103,7 +104,7 @@ def _flush(target: Any, batch: list[Any], report: _Report) -> None:
             failures = write_contents(target, batch)
         except Exception as error:  # then none of them is stored
             failures = {content.session.session_id: error for content in batch}
-        report.failures |= {session_id: _reason(error) for session_id, error in failures.items()}
+        report.failures |= {session_id: first_line(error) for session_id, error in failures.items()}
         written = [content for content in batch if content.session.session_id not in failures]
         report.copied += len(written)
         report.messages += sum(content.message_count for content in written)
@@ -150,7 +151,7 @@ def _open_postgres(url: str) -> Any:
     try:
         return PostgresSessionRepository(url)
     except Exception as error:
-        raise CommandError(f"the PostgreSQL server cannot be used: {_reason(error)}") from error
+        raise CommandError(f"the PostgreSQL server cannot be used: {first_line(error)}") from error
 
 
 def _session_ids(source: Any) -> list[str]:
@@ -158,9 +159,3 @@ def _session_ids(source: Any) -> list[str]:
         return list(source.list_session_ids())
     with source._database.transaction(write=False) as connection:
         return [session_id for session_id, _ in reversed(Filter({}).select(connection))]
-
-
-def _reason(error: Exception) -> str:
-    from ..copying import first_line
-
-    return first_line(error)
