@@ -1,10 +1,21 @@
 """Fixtures that several test modules share."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import boto3
 import pytest
 from moto import mock_aws
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--scale", type=float, default=1.0, help="the part of their rounds that long tests are to run")
+
+
+@pytest.fixture
+def scaled(request: pytest.FixtureRequest) -> Callable[[int], int]:
+    """How many of so many rounds to run, at least one: all, or the part that `--scale` gives."""
+    scale: float = request.config.getoption("--scale")
+    return lambda rounds: max(1, round(rounds * scale))
 
 
 @pytest.fixture(scope="module")
