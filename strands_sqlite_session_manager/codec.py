@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from json.encoder import c_make_encoder, encode_basestring  # type: ignore[attr-defined]
 from typing import Any
 
-from .errors import session_exception
+from .errors import UnreadableError, session_exception
 
 _BYTES = "__bytes_encoded__"
 _UPSTREAM: Any = True
@@ -94,7 +94,7 @@ def decode(text: str, *where: object) -> Any:
         where: Words that name the row it came from, for an error.
 
     Raises:
-        SessionException: If it is not JSON.
+        UnreadableError: If it is not JSON.
     """
     if isinstance(text, str) and _BYTES not in text:
         try:
@@ -193,7 +193,7 @@ def _load(text: str, hook: Callable[[dict[str, Any]], Any], where: tuple[object,
     try:
         return json.loads(text, object_hook=hook)
     except (TypeError, ValueError, RecursionError) as error:
-        raise session_exception(f"{' '.join(map(str, where))} cannot be read: it is not JSON") from error
+        raise UnreadableError(f"{' '.join(map(str, where))} cannot be read: it is not JSON") from error
 
 
 def _is_marked(value: dict[str, Any], marker: Any) -> bool:

@@ -149,7 +149,7 @@ def _write_content(connection: sqlite3.Connection, content: Content) -> None:
     session_id = content.session.session_id
     try:
         connection.execute(INSERT_SESSION, session_row(content.session))
-    except sqlite3.IntegrityError as error:
+    except connection.IntegrityError as error:
         raise SessionException(f"Session {session_id} already exists") from error
     for agent, messages in content.agents:
         try:
@@ -157,7 +157,7 @@ def _write_content(connection: sqlite3.Connection, content: Content) -> None:
             connection.executemany(
                 INSERT_MESSAGE, (message_row(session_id, agent.agent_id, message) for message in messages)
             )
-        except sqlite3.IntegrityError as error:
+        except connection.IntegrityError as error:
             raise SessionException(
                 f"Agent {agent.agent_id} in session {session_id}, or a message of it, is there twice"
             ) from error

@@ -4,16 +4,18 @@ import os
 import sqlite3
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from . import files, pool
-from .errors import database_exception, session_exception
+from .connection import Connect, Connection, Settings, check_own_sqlite, raise_as_standard
+from .errors import UnreadableError, database_exception, session_exception
 from .forking import FORK_GATE
 
 Row = tuple[Any, ...]
+_Record = TypeVar("_Record")
 MOST = 2**63 - 1  # what SQLite can count to
 
 _LOG_WAIT = 1  # seconds that `empty_log` waits for readers and writers
@@ -33,6 +35,7 @@ class Database:
         *,
         synchronous: str = "FULL",
         timeout: float = 30.0,
+        connect: Connect | None = None,
         read_only: bool = False,
     ) -> None:
         """Open the file, creating or upgrading it as needed.
@@ -41,19 +44,25 @@ class Database:
             db_path: See `files.resolve`.
             synchronous: FULL or NORMAL.
             timeout: Seconds to wait for another writer.
+            connect: Opens a connection to a path; None takes `sqlite3`.
             read_only: Whether the file must be there, and must not be touched.
 
         Raises:
-            TypeError: If the path is not text.
+            TypeError: If the path is not text, or `connect` cannot be called or gives no connection.
             ValueError: If the path is empty, or a setting is none that there is.
-            SessionException: If the file cannot be opened, or is not for us.
+            SessionException: If the file cannot be opened, or is not for us; or if SQLite is too old.
         """
         if synchronous not in ("FULL", "NORMAL"):
             raise ValueError(f"synchronous=<{synchronous!r}> | must be 'FULL' or 'NORMAL'")
         # SQLite counts milliseconds in 32 bits.
         if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < 2**31 / 1000:
             raise ValueError(f"timeout=<{timeout!r}> | must be a positive number of seconds, at most 24 days")
-        self._settings = pool.Settings(synchronous, timeout)
+        if connect is None:
+            check_own_sqlite()
+        elif not callable(connect):
+            raise TypeError(f"connect=<{type(connect).__name__}> | must be a function of a path")
+        self.connect = connect
+        self._settings = Settings(synchronous, timeout)
         self.path = files.resolve(db_path)
         self._pool = self._acquire_pool(read_only)
         self._release_pool = weakref.finalize(self, pool.release, self._pool)
@@ -61,7 +70,7 @@ class Database:
     def _acquire_pool(self, read_only: bool) -> pool.Pool:
         FORK_GATE.enter()
         try:
-            return pool.acquire(self.path, self._settings, read_only)
+            return pool.acquire(self.path, self._settings, self.connect, read_only)
         except OSError as error:
             raise session_exception(f"{self.path} | cannot be opened: {error}") from error
         except (sqlite3.Error, UnicodeDecodeError) as error:
@@ -73,14 +82,26 @@ class Database:
         """Stop using the file; its connections are closed when nobody in the process uses it. May be repeated."""
         self._release_pool()
 
-    def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+    @overload
+    def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]: ...
+
+    @overload
+    def read(self, sql: str, parameters: Sequence[Any], decoded: Callable[[Row], _Record]) -> list[_Record]: ...
+
+    def read(self, sql: str, parameters: Sequence[Any] = (), decoded: Callable[[Row], Any] | None = None) -> list[Any]:
         """Return all rows of one query.
 
+        Args:
+            sql: The query.
+            parameters: Its parameters.
+            decoded: What to make of each row.
+
         Raises:
-            SessionException: If SQLite fails.
+            SessionException: If SQLite fails, or a row holds what cannot be decoded.
         """
         with _Visit(self) as connection:
-            return connection.execute(sql, parameters).fetchall()
+            rows = connection.execute(sql, parameters).fetchall()
+            return rows if decoded is None else list(map(decoded, rows))
 
     def write(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """Run one statement as a transaction of its own and return how many rows it changed.
@@ -120,9 +141,10 @@ class Database:
         """
         end = time.monotonic() + _LOG_WAIT
         while True:
-            with _Visit(self, writing=True) as connection:
+            visit = _Visit(self, writing=True)
+            with visit as connection:
                 connection.execute(f"PRAGMA busy_timeout = {_LOG_WAIT * 1000}")
-                connection.settings = None  # to be set again when it is next used
+                visit.connection.settings = None  # to be set again when it is next used
                 (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             if not busy or time.monotonic() > end:
                 return not busy
@@ -132,13 +154,15 @@ class Database:
 class _Visit:
     """The thread's connection, held until the block ends, with what `sqlite3` raises translated."""
 
-    __slots__ = ("_connection", "_database", "_writing")
+    __slots__ = ("_database", "_writing", "connection")
+
+    connection: Connection
 
     def __init__(self, database: Database, writing: bool = False) -> None:
         self._database = database
         self._writing = writing
 
-    def __enter__(self) -> pool.Connection:
+    def __enter__(self) -> sqlite3.Connection:
         database = self._database
         if not database._release_pool.alive:
             raise session_exception(f"{database.path} | was closed here")
@@ -150,7 +174,7 @@ class _Visit:
                 has_turn = queue.acquire(blocking=False) or queue.acquire(timeout=timeout)
                 if not has_turn:
                     raise sqlite3.OperationalError("database is locked")
-            self._connection = database._pool.connection(database._settings)
+            self.connection = database._pool.connection(database._settings)
         except BaseException as error:
             if has_turn:
                 queue.release()
@@ -158,15 +182,20 @@ class _Visit:
             if isinstance(error, (sqlite3.Error, UnicodeDecodeError)):
                 raise database_exception(database.path, error, timeout) from error
             raise
-        return self._connection
+        return self.connection.raw
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         database = self._database
-        self._connection.lock.release()
+        raw = self.connection.raw
+        self.connection.lock.release()
         if self._writing:
             database._pool.write_lock.release()
         FORK_GATE.leave()
-        if isinstance(error, (sqlite3.Error, UnicodeDecodeError)) and not isinstance(error, sqlite3.IntegrityError):
+        if error is None:
+            return
+        if isinstance(error, raw.IntegrityError):
+            raise_as_standard(raw, error)
+        if isinstance(error, (raw.Error, UnicodeDecodeError, UnreadableError)):
             raise database_exception(database.path, error, database._settings.timeout) from error

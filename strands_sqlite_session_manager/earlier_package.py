@@ -77,7 +77,14 @@ def _move(
                         times.get("updated_at", _iso(updated_at)),
                     ),
                 )
-            except (AttributeError, KeyError, TypeError, ValueError, RecursionError, sqlite3.IntegrityError) as error:
+            except (
+                AttributeError,
+                KeyError,
+                TypeError,
+                ValueError,
+                RecursionError,
+                connection.IntegrityError,
+            ) as error:
                 name = ", ".join(map(repr, row))
                 raise session_exception(f"the row ({name}) of {table} cannot be upgraded: it is malformed") from error
     finally:

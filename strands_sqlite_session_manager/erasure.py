@@ -36,8 +36,9 @@ def erase(database: Database, *, ids: bool) -> None:
     """Bring the log into the file, and leave in neither what was deleted or redacted before.
 
     The whole file is read, some 0.5 ms per MB, while others read and write; then the few pages that need it are
-    cleaned. The rare page for which that does not work costs a VACUUM, and so does every call on a system without
-    `/dev/fd`. While a reader holds an older view of the database nothing can be done; it is left to the next time.
+    cleaned. The rare page for which that does not work costs a VACUUM. So does every call for an encrypted file, and
+    on a system without `/dev/fd`. While a reader holds an older view of the database nothing can be done; it is left
+    to the next time.
 
     Args:
         database: The database. Its tables have rowids, and a text column `created_at` that is in no index.
@@ -100,7 +101,10 @@ class _File:
 
     def __init__(self, path: str) -> None:
         self._descriptor = _find_descriptor(path)
-        size, self._reserved = struct.unpack_from(">H2xB", os.pread(self._descriptor, 100, 0), 16)
+        header = os.pread(self._descriptor, 100, 0)
+        if not header.startswith(b"SQLite format 3\0"):
+            raise OSError(f"{path} | is encrypted")
+        size, self._reserved = struct.unpack_from(">H2xB", header, 16)
         self._page_size = 65536 if size == 1 else size
 
     def search(self) -> tuple[dict[int, bytes], dict[int, list[int]]]:
@@ -160,6 +164,8 @@ def _fill_for_a_moment(connection: sqlite3.Connection, table: str, page: bytes) 
     for cell in struct.unpack_from(f">{count}H", page, 8):
         length, cell = _varint(page, cell)
         rows.append((length, _varint(page, cell)[0]))
+    if not rows:
+        return  # a table that was emptied
     length, rowid = min(rows)
     stored = connection.execute(f"SELECT created_at FROM {table} WHERE rowid = ?", (rowid,)).fetchone()
     if stored is None:

@@ -16,22 +16,38 @@ def session_exception(message: str) -> "SessionException":
     return SessionException(message)
 
 
-def database_exception(path: str, error: Exception, timeout: float) -> "SessionException":
-    """Say what an `sqlite3` error means for the person who meets it.
+class UnreadableError(Exception):
+    """A row holds something else than what was stored there; says which row, and what."""
+
+
+def database_exception(path: str, error: BaseException, timeout: float) -> "SessionException":
+    """Say what an error of the database means for the person who meets it.
 
     Args:
         path: The database file.
-        error: What `sqlite3` raised; the caller raises from it. Text in the file that is not UTF-8 can also be a
-            `UnicodeDecodeError`.
+        error: What `sqlite3` raised, or `UnreadableError`; the caller raises from it. Text in the file that is not
+            UTF-8 can also be a `UnicodeDecodeError`.
         timeout: Seconds that a writer waited for another one.
     """
-    if "locked" in str(error) or "busy" in str(error):
+    said = str(error)
+    if "locked" in said or "busy" in said:
         return session_exception(f"{path} | another writer held the database for more than {timeout:g} seconds")
-    if isinstance(error, UnicodeDecodeError):
-        return session_exception(f"{path} | the file holds text that is not UTF-8")
-    if "Could not decode to UTF-8" in str(error):
-        error.args = ("a row holds text that is not UTF-8",)  # in the place of one that repeats the row
-    return session_exception(f"{path} | {error}")
+    if "not a database" in said:
+        return session_exception(
+            f"{path} | not a SQLite database that can be read: {said}. An encrypted one needs the `connect` that it"
+            " was written with. In the place of a damaged one, put a file that `backup` made and `check` finds sound"
+        )
+    if isinstance(error, UnicodeDecodeError) or "Could not decode to UTF-8" in said:
+        said = "a row holds text that is not UTF-8"
+        error.args = (said,)  # in the place of one that repeats the row
+    elif "user-defined function" in said:
+        said = "a row holds what is not JSON"
+    elif not isinstance(error, UnreadableError) and "malformed" not in said:
+        return session_exception(f"{path} | {said}")
+    return session_exception(
+        f"{path} | {said}. The file is damaged: `strands-sqlite check` tells where. In its place, put a file that"
+        " `backup` made"
+    )
 
 
 def first_line(error: Exception) -> str:

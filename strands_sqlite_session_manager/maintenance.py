@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import Any
 
 from . import files
+from .connection import open_raw
 from .database import Database
 from .errors import session_exception
 from .tables import COLUMNS, JSON, KEYS
@@ -34,13 +35,13 @@ def backup(
         with (
             files.new_file(path) as partial,
             database.transaction(write=False) as source,
-            closing(sqlite3.connect(partial)) as target,
+            closing(open_raw(partial, database.connect)) as target,
         ):
             source.execute("SELECT count(*) FROM sessions").fetchone()  # one view, whatever others write meanwhile
             try:
                 source.backup(target, pages=_STEP, progress=report, sleep=0)
                 target.execute("PRAGMA journal_mode = DELETE")  # one file, which a read-only medium can hold
-            except sqlite3.Error as error:
+            except source.Error as error:
                 raise session_exception(f"{path} | the backup failed: {error}") from error
     except FileExistsError as error:
         raise session_exception(f"{path} | exists already; a backup does not overwrite") from error

@@ -15,6 +15,7 @@ from strands.types.session import SessionAgent, SessionType
 
 from . import metadata as session_metadata
 from .codec import decode_state, encode_state, timestamp
+from .database import Row
 from .erasure import erase
 from .exceptions import StaleSessionException
 from .identifiers import validate_id
@@ -52,6 +53,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
         metadata: Mapping[str, str] | None = None,
         synchronous: Literal["FULL", "NORMAL"] = "FULL",
         timeout: float = 30.0,
+        connect: Callable[[str], sqlite3.Connection] | None = None,
     ) -> None:
         """Open a session, creating it as needed.
 
@@ -65,16 +67,20 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
             synchronous: FULL: what was stored survives a power failure. NORMAL: faster; a power failure
                 can undo the last moments, and never damages the file.
             timeout: Seconds to wait for another writer.
+            connect: Opens a connection to a path, for a driver that encrypts, such as `sqlcipher3`; None takes
+                `sqlite3`. It opens what `sqlite3.connect(path, check_same_thread=False)` would, with the key set.
+                All that use a file at the same time in a process must give the same function.
 
         Raises:
-            TypeError: If the path is not text, or the metadata hold anything but strings.
+            TypeError: If the path is not text, the metadata hold anything but strings, or `connect` is no function
+                that gives a connection.
             ValueError: If the id is not allowed, the path is empty, or a setting is none that there is.
             SessionException: If the file cannot be opened, is not a database of this package, or was
                 written by a newer version of it.
         """
         validate_id(session_id, "session")
         merged = session_metadata.checked({} if metadata is None else metadata)
-        SQLiteSessionRepository.__init__(self, db_path, synchronous=synchronous, timeout=timeout)
+        SQLiteSessionRepository.__init__(self, db_path, synchronous=synchronous, timeout=timeout, connect=connect)
         self._live_agents: dict[str, tuple[LiveAgent, AgentReader]] = {}
         self._multi_agent_revisions: dict[str, int] = {}
         try:
@@ -270,7 +276,11 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
         """
         keys = (self.session_id, validate_id(source.id, "agent"))
         read = "SELECT revision, state FROM multi_agents WHERE session_id = ? AND multi_agent_id = ?"
-        rows = self._database.read(read, keys)
+
+        def decoded(row: Row) -> tuple[int, Any]:
+            return row[0], decode_state(row[1], "the state of", source.id, "in session", self.session_id)
+
+        rows = self._database.read(read, keys, decoded)
         restoring = bool(rows)
         if not rows:
             state, now = encode_state(source.serialize_state(), "state"), timestamp()
@@ -280,12 +290,12 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
                         f"{INSERT_MULTI_AGENT} ON CONFLICT DO NOTHING",
                         (*keys, now, now, state),
                     ).rowcount
-                except sqlite3.IntegrityError as error:
+                except connection.IntegrityError as error:
                     raise SessionException(f"Session {self.session_id} does not exist") from error
-                rows = connection.execute(read, keys).fetchall()
+                rows = list(map(decoded, connection.execute(read, keys).fetchall()))
         ((revision, state),) = rows
         if restoring:
-            source.deserialize_state(decode_state(state, "the state of", source.id, "in session", self.session_id))
+            source.deserialize_state(state)
         self._multi_agent_revisions[source.id] = revision
 
     def sync_multi_agent(self, source: "MultiAgentBase", **kwargs: Any) -> None:

@@ -1,58 +1,14 @@
 """Connections: one per thread and file, shared by everything in the process that uses the file."""
 
 import os
-import sqlite3
 import threading
 import weakref
 from collections import deque
-from dataclasses import dataclass
-from typing import Any
-from urllib.request import pathname2url
 
 from . import files, schema
+from .connection import Connect, Connection, Settings, open_read_only, open_to_write
 from .errors import session_exception
 from .forking import FORK_GATE
-
-PAGE_SIZE = 4096  # bytes, see tests/benchmarks/message_table.py
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a user of a file wants its connections to behave.
-
-    Attributes:
-        synchronous: FULL syncs every commit to the disk, NORMAL only checkpoints.
-        timeout: Seconds to wait for another writer.
-    """
-
-    synchronous: str
-    timeout: float
-
-
-class Connection(sqlite3.Connection):
-    """A connection with what the pool must know of it."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        # Held while the connection is at work. One thread uses it, but another may want to close it.
-        self.lock = threading.RLock()
-        self.settings: Settings | None = None
-        self.closed = False
-
-    def close(self) -> None:
-        """Close the connection, when it is not at work."""
-        with self.lock:
-            self.closed = True
-            super().close()
-
-    def apply(self, settings: Settings) -> None:
-        """Behave as the present user wishes; another one may have used the connection before."""
-        if settings is self.settings or self.in_transaction:
-            return
-        if settings != self.settings:
-            self.execute(f"PRAGMA synchronous = {settings.synchronous}")
-            self.execute(f"PRAGMA busy_timeout = {int(settings.timeout * 1000)}")
-        self.settings = settings
 
 
 class _Lease:
@@ -73,8 +29,9 @@ class Pool:
     thread ends, the next one takes its connection over.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, connect: Connect | None) -> None:
         self.path = path
+        self.connect = connect
         self.users = 0
         self._thread = threading.local()
         self._idle: deque[Connection] = deque()
@@ -104,9 +61,10 @@ class Pool:
             for place in (self.path, os.path.dirname(self.path)):
                 if not os.access(place, os.R_OK | os.W_OK):
                     raise PermissionError(f"{place} is not readable and writable")
-            schema.check_belongs_here(self.path)
+            if self.connect is None:
+                schema.check_belongs_here(self.path)
             status = os.stat(self.path)
-            self._idle.append(self._connect(settings))
+            self._idle.append(self._open_another(settings))
             self._identity = (status.st_ino, status.st_dev)
 
     def is_current(self) -> bool:
@@ -130,7 +88,7 @@ class Pool:
             )
         lease: _Lease | None = getattr(self._thread, "lease", None)
         if lease is None or lease.connection.closed:
-            lease = self._thread.lease = _Lease(self._take_over() or self._connect(settings), self._idle)
+            lease = self._thread.lease = _Lease(self._take_over() or self._open_another(settings), self._idle)
         connection = lease.connection
         connection.lock.acquire()
         try:
@@ -158,7 +116,7 @@ class Pool:
         with self._lock:
             for connection in self._open[:1]:
                 with connection.lock:
-                    (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                    (busy, _, _) = connection.raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
                 if busy:
                     raise session_exception(f"{self.path} | the log of the file that was here before is in use")
             self.close()
@@ -173,14 +131,14 @@ class Pool:
             if not connection.closed:
                 return connection
 
-    def _connect(self, settings: Settings) -> Connection:
+    def _open_another(self, settings: Settings) -> Connection:
         with self._lock:
             connection = self._new_connection(settings)
             self._open.append(connection)
             return connection
 
     def _new_connection(self, settings: Settings) -> Connection:
-        return _open_connection(self.path, settings)
+        return open_to_write(self.path, settings, self.connect)
 
 
 class MemoryPool(Pool):
@@ -188,7 +146,7 @@ class MemoryPool(Pool):
 
     def prepare(self, settings: Settings) -> None:
         """Create the database."""
-        self.write_lock = self._connect(settings).lock
+        self.write_lock = self._open_another(settings).lock
 
     def connection(self, settings: Settings) -> Connection:
         """Return the one connection, locked for the calling thread."""
@@ -206,60 +164,11 @@ class ReadOnlyPool(Pool):
             raise session_exception(f"{self.path} | no such file")
         schema.check_belongs_here(self.path)
         status = os.stat(self.path)
-        self._idle.append(self._connect(settings))
+        self._idle.append(self._open_another(settings))
         self._identity = (status.st_ino, status.st_dev)
 
     def _new_connection(self, settings: Settings) -> Connection:
-        return _open_read_only(self.path, settings)
-
-
-def _open_read_only(path: str, settings: Settings) -> Connection:
-    def connect(parameters: str) -> Connection:
-        return sqlite3.connect(
-            f"file:{pathname2url(path)}?mode=ro{parameters}",
-            uri=True,
-            timeout=settings.timeout,
-            isolation_level=None,
-            check_same_thread=False,
-            factory=Connection,
-        )
-
-    connection = connect("")
-    try:
-        version = schema.version(connection, path)
-    except sqlite3.OperationalError:
-        # Reading a write-ahead log needs a file for its index, which a read-only medium has no place for.
-        connection.close()
-        if os.path.exists(path + "-wal") and os.path.getsize(path + "-wal") > 0:
-            raise
-        connection = connect("&immutable=1")
-        version = schema.version(connection, path)
-    if version < schema.VERSION:
-        # An older layout is brought up to date in memory.
-        older = connection
-        connection = sqlite3.connect(files.MEMORY, isolation_level=None, check_same_thread=False, factory=Connection)
-        older.backup(connection)
-        older.close()
-        schema.prepare(connection, path, settings.timeout)
-    return connection
-
-
-def _open_connection(path: str, settings: Settings) -> Connection:
-    connection = sqlite3.connect(
-        path, timeout=settings.timeout, isolation_level=None, check_same_thread=False, factory=Connection
-    )
-    try:
-        connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")  # takes effect in a file that is still empty
-        connection.execute("PRAGMA foreign_keys = ON")
-        # Zeroes what is deleted or overwritten. It must be on for every write: what one write leaves
-        # behind, a later deletion cannot find.
-        connection.execute("PRAGMA secure_delete = ON")
-        connection.apply(settings)
-        schema.prepare(connection, path, settings.timeout)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+        return open_read_only(self.path, settings)
 
 
 _pools: dict[str, Pool] = {}
@@ -267,12 +176,13 @@ _every_pool: "weakref.WeakSet[Pool]" = weakref.WeakSet()
 _pools_lock = threading.RLock()
 
 
-def acquire(path: str, settings: Settings, read_only: bool = False) -> Pool:
+def acquire(path: str, settings: Settings, connect: Connect | None = None, read_only: bool = False) -> Pool:
     """Return the pool of a file, opening it for the first user; each user calls `release` once.
 
     Args:
         path: The file's absolute path, or `:memory:`.
         settings: How its connections are to behave.
+        connect: What opens them; None takes `sqlite3`.
         read_only: Whether the file must not be touched; such a pool is its user's own.
 
     Raises:
@@ -281,9 +191,9 @@ def acquire(path: str, settings: Settings, read_only: bool = False) -> Pool:
         sqlite3.Error: If SQLite fails.
     """
     if path == files.MEMORY:
-        pool: Pool = MemoryPool(path)
+        pool: Pool = MemoryPool(path, connect)
     elif read_only:
-        pool = ReadOnlyPool(path)
+        pool = ReadOnlyPool(path, connect)
         _every_pool.add(pool)
     else:
         with _pools_lock:
@@ -291,7 +201,13 @@ def acquire(path: str, settings: Settings, read_only: bool = False) -> Pool:
             if registered is None or not registered.is_current():
                 if registered is not None:
                     registered.retire()
-                registered = _pools[path] = Pool(path)
+                registered = _pools[path] = Pool(path, connect)
+            elif registered.connect != connect:
+                # A file that two libraries of SQLite have open in one process loses its locks when one closes it:
+                # https://sqlite.org/howtocorrupt.html, 2.2.1
+                raise session_exception(
+                    f"{path} | is in use in this process with another `connect`; give everybody the same function"
+                )
             pool = registered
             _every_pool.add(pool)
             pool.users += 1

@@ -2,6 +2,7 @@
 
 import operator
 import sqlite3
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from strands.session.session_repository import SessionRepository
@@ -126,11 +127,12 @@ class Records(SessionRepository):
             ValueError: If an id is not allowed.
             SessionException: If the file cannot be read.
         """
-        rows = self._database.read(
+        agents = self._database.read(
             f"SELECT {_AGENT} FROM agents WHERE session_id = ? AND agent_id = ?",
             (validate_id(session_id, "session"), validate_id(agent_id, "agent")),
+            partial(_agent_from_row, session_id),
         )
-        return agent_from_row(session_id, rows[0]) if rows else None
+        return agents[0] if agents else None
 
     def update_agent(self, session_id: str, session_agent: SessionAgent, **kwargs: Any) -> None:
         """Replace what is stored of an agent, but for when it was created.
@@ -177,11 +179,11 @@ class Records(SessionRepository):
             ValueError: If the id is not allowed.
             SessionException: If the file cannot be read.
         """
-        rows = self._database.read(
+        return self._database.read(
             f"SELECT {_AGENT} FROM agents WHERE session_id = ? ORDER BY created_at, agent_id",
             (validate_id(session_id, "session"),),
+            partial(_agent_from_row, session_id),
         )
-        return [agent_from_row(session_id, row) for row in rows]
 
     # -- messages --
 
@@ -218,11 +220,12 @@ class Records(SessionRepository):
             ValueError: If an id is not allowed.
             SessionException: If the file cannot be read.
         """
-        rows = self._database.read(
+        messages = self._database.read(
             f"SELECT {_MESSAGE} FROM messages WHERE session_id = ? AND agent_id = ? AND message_id = ?",
             (validate_id(session_id, "session"), validate_id(agent_id, "agent"), validate_message_id(message_id)),
+            partial(_message_from_row, session_id, agent_id),
         )
-        return _message_from_row(session_id, agent_id, rows[0]) if rows else None
+        return messages[0] if messages else None
 
     def update_message(self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any) -> None:
         """Replace what is stored of a message, but for when it was created.
@@ -285,7 +288,7 @@ class Records(SessionRepository):
         most, first = MOST if limit is None else operator.index(limit), operator.index(offset)
         if most < 0 or first < 0:
             raise ValueError(f"limit=<{limit}>, offset=<{offset}> | must not be negative")
-        rows = self._database.read(
+        return self._database.read(
             f"SELECT {_MESSAGE} FROM messages WHERE session_id = ? AND agent_id = ?"
             " ORDER BY message_id LIMIT ? OFFSET ?",
             (
@@ -294,8 +297,8 @@ class Records(SessionRepository):
                 min(most, MOST),
                 min(first, MOST),
             ),
+            partial(_message_from_row, session_id, agent_id),
         )
-        return [_message_from_row(session_id, agent_id, row) for row in rows]
 
     # -- orchestrators --
 
@@ -340,14 +343,17 @@ class Records(SessionRepository):
             ValueError: If an id is not allowed.
             SessionException: If the file cannot be read.
         """
-        rows = self._database.read(
+
+        def decoded(row: Row) -> dict[str, Any]:
+            state: dict[str, Any] = decode_state(row[0], "the state of", multi_agent_id, "in session", session_id)
+            return state
+
+        states = self._database.read(
             "SELECT state FROM multi_agents WHERE session_id = ? AND multi_agent_id = ?",
             (validate_id(session_id, "session"), validate_id(multi_agent_id, "agent")),
+            decoded,
         )
-        for (state,) in rows:
-            decoded: dict[str, Any] = decode_state(state, "the state of", multi_agent_id, "in session", session_id)
-            return decoded
-        return None
+        return states[0] if states else None
 
     def update_multi_agent(self, session_id: str, multi_agent: "MultiAgentBase", **kwargs: Any) -> None:
         """Replace the stored state of an orchestrator.
@@ -425,7 +431,7 @@ def message_row(session_id: str, agent_id: str, message: SessionMessage) -> Row:
     return *keys, message.created_at, message.updated_at, *_message_columns(message)
 
 
-def agent_from_row(session_id: str, row: Row) -> SessionAgent:
+def _agent_from_row(session_id: str, row: Row) -> SessionAgent:
     """Build an agent from the columns `_AGENT`."""
     agent_id, state, conversation_manager_state, internal_state, created_at, updated_at = row
     where = ("the agent", agent_id, "of session", session_id)

@@ -2,6 +2,7 @@
 
 import operator
 import os
+import sqlite3
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from types import TracebackType
@@ -40,6 +41,7 @@ class SQLiteSessionRepository(Records):
         *,
         synchronous: Literal["FULL", "NORMAL"] = "FULL",
         timeout: float = 30.0,
+        connect: Callable[[str], sqlite3.Connection] | None = None,
     ) -> None:
         """Open a database file, creating or upgrading it as needed.
 
@@ -50,14 +52,17 @@ class SQLiteSessionRepository(Records):
             synchronous: FULL: what was stored survives a power failure. NORMAL: faster; a power failure
                 can undo the last moments, and never damages the file.
             timeout: Seconds to wait for another writer.
+            connect: Opens a connection to a path, for a driver that encrypts, such as `sqlcipher3`; None takes
+                `sqlite3`. It opens what `sqlite3.connect(path, check_same_thread=False)` would, with the key set.
+                All that use a file at the same time in a process must give the same function.
 
         Raises:
-            TypeError: If the path is not text.
+            TypeError: If the path is not text, or `connect` is no function that gives a connection.
             ValueError: If the path is empty, or a setting is none that there is.
             SessionException: If the file cannot be opened, is not a database of this package, or was
                 written by a newer version of it.
         """
-        self._database = Database(db_path, synchronous=synchronous, timeout=timeout)
+        self._database = Database(db_path, synchronous=synchronous, timeout=timeout, connect=connect)
 
     def close(self) -> None:
         """Stop using the file. Its connections are closed when nothing in the process uses them."""

@@ -8,7 +8,7 @@ from urllib.request import pathname2url
 
 from . import earlier_package
 from .activity import ACTIVITY
-from .errors import session_exception
+from .errors import database_exception, session_exception
 from .views import VIEWS
 
 # "StSS": says in the file's header whose database it is (https://sqlite.org/pragma.html#pragma_application_id).
@@ -112,7 +112,7 @@ def check_belongs_here(path: str) -> None:
     try:
         version(connection, path)
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-        raise session_exception(f"{path} | not a SQLite database that can be read: {error}") from error
+        raise database_exception(path, error, 0) from error
     finally:
         connection.close()
 
@@ -176,7 +176,7 @@ def _switch_to_wal(connection: sqlite3.Connection, path: str, timeout: float) ->
         try:
             (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
             break
-        except sqlite3.OperationalError as error:
+        except connection.OperationalError as error:
             if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.005)

@@ -16,7 +16,7 @@ from .activity import ACTIVE_AT
 from .codec import decode, decode_state, encode, encode_state, to_json
 from .database import Database
 from .erasure import erase
-from .errors import session_exception
+from .errors import UnreadableError, session_exception
 from .identifiers import validate_id, validate_message_id
 from .tables import COLUMNS, JSON
 from .window import is_window
@@ -170,7 +170,7 @@ def _store(connection: sqlite3.Connection, rows: list[tuple[int, dict[str, Any]]
         ]
         try:
             connection.execute(_insert(line["kind"]), (session_id, *values))
-        except sqlite3.IntegrityError as error:
+        except connection.IntegrityError as error:
             raise session_exception(f"line {number} | does not fit to the lines before it: {error}") from error
     metadata.index_keys(connection, session["metadata"])
     return exists
@@ -179,7 +179,12 @@ def _store(connection: sqlite3.Connection, rows: list[tuple[int, dict[str, Any]]
 def _as_stored(kind: str, value: Any, name: str) -> str:
     """Return the JSON text of a value, which must be one that can be read back."""
     text = to_json(value, name)
-    return encode_state(decode_state(text, name), name) if kind == "multi_agent" else encode(decode(text, name), name)
+    try:
+        if kind == "multi_agent":
+            return encode_state(decode_state(text, name), name)
+        return encode(decode(text, name), name)
+    except UnreadableError as error:  # it is the line that is
+        raise session_exception(str(error)) from error
 
 
 def _numbered(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -252,6 +257,6 @@ def _parse(text: str, column: str, kind: str, session_id: str) -> Any:
     try:
         return json.loads(text)
     except (TypeError, ValueError, RecursionError) as error:
-        raise session_exception(
+        raise UnreadableError(
             f"{column} of the {kind} in session {session_id} cannot be read: it is not JSON"
         ) from error

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from .codec import decode, exact_copy, to_json
-from .errors import session_exception
+from .errors import UnreadableError
 
 if TYPE_CHECKING:
     from strands.types.content import Message
@@ -143,11 +143,11 @@ def read_window(text: str, *where: object) -> list["Message | list[int | None]"]
         where: Words that name the row it came from, for an error.
 
     Raises:
-        SessionException: If the text is something else.
+        UnreadableError: If the text is something else.
     """
     parts: Any = decode(text, *where)
     if not is_window(parts):
-        raise session_exception(f"{' '.join(map(str, where))} cannot be read: it is not made of ranges and messages")
+        raise UnreadableError(f"{' '.join(map(str, where))} cannot be read: it is not made of ranges and messages")
     return list(parts)
 
 

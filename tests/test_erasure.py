@@ -15,7 +15,7 @@ import pytest
 from strands import Agent
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
-from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository, erasure, pool
+from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository, connection, erasure
 from strands_sqlite_session_manager.database import Database
 
 from .scripted_model import REDACT_INPUT, ScriptedModel
@@ -209,7 +209,7 @@ def test_nothing_is_left_of_what_was_removed_and_nothing_else_is_missing(
 
 @pytest.mark.parametrize("page_size", [1024, 16384, 65536])
 def test_the_size_of_the_pages_does_not_matter(path: Path, page_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "PAGE_SIZE", page_size)
+    monkeypatch.setattr(connection, "PAGE_SIZE", page_size)
     world = World(path, page_size)
     world.live(500)
     assert not any(world.left)

@@ -21,6 +21,7 @@ from .workers import descriptors
 
 FOREIGN = "something else"
 NOT_SQLITE = "not a SQLite database"
+DAMAGED = "The file is damaged"
 
 
 def sql(path: Path, *statements: str) -> None:
@@ -120,8 +121,8 @@ def cut_off_in_the_header(path: Path) -> None:
         (short_text_file, NOT_SQLITE),
         (random_bytes, NOT_SQLITE),
         (zeros, NOT_SQLITE),
-        (truncated, NOT_SQLITE),
-        (cut_off_in_the_header, NOT_SQLITE),
+        (truncated, DAMAGED),
+        (cut_off_in_the_header, DAMAGED),
     ],
 )
 @pytest.mark.parametrize("open_file", [SQLiteSessionRepository, lambda path: SQLiteSessionManager("s", path)])

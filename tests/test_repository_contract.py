@@ -15,6 +15,7 @@ from strands.types.exceptions import SessionException
 
 from strands_sqlite_session_manager import SQLiteSessionManager
 
+from .encryption import connect_encrypted
 from .records import (
     MESSAGE_ID_CALLS,
     Call,
@@ -43,7 +44,7 @@ ODD_IDS = [
 ]
 
 
-@pytest.fixture(params=["file", "s3", "sqlite"])
+@pytest.fixture(params=["file", "s3", "sqlite", "encrypted"])
 def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Any]:
     """Builds a manager of the session `home`; each call builds another one on the same storage."""
     if request.param == "file":
@@ -51,7 +52,8 @@ def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Any]:
     if request.param == "s3":
         bucket, boto_session = (request.getfixturevalue(name) for name in ("s3_bucket", "boto_session"))
         return lambda: S3SessionManager("home", bucket, prefix=tmp_path.name, boto_session=boto_session)
-    return lambda: SQLiteSessionManager("home", tmp_path / "sessions.db")
+    connect = connect_encrypted if request.param == "encrypted" else None
+    return lambda: SQLiteSessionManager("home", tmp_path / "sessions.db", connect=connect)
 
 
 @pytest.fixture
