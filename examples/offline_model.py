@@ -1,9 +1,11 @@
 """The model of the examples: one that needs no network, or a real one where an environment variable asks for it.
 
 `OfflineModel` follows a few fixed rules, but it really answers from the conversation that it is given: it
-knows a name if a message of this conversation tells it, and says that it does not know if none does.
+knows a name if a message of this conversation tells it, and says that it does not know if none does. Its tools
+really run, and what it says of them is what they returned.
 """
 
+import json
 import os
 import re
 from collections.abc import AsyncGenerator, AsyncIterable
@@ -12,6 +14,7 @@ from typing import Any
 
 from strands.models import Model
 from strands.types.content import Message, Messages
+from strands.types.tools import ToolSpec
 
 ENVIRONMENT_VARIABLE = "STRANDS_EXAMPLES_MODEL"
 PROVIDERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -52,8 +55,14 @@ def example_model() -> Model:
 class OfflineModel(Model):
     """Knows of the user what the user's messages say, as long as they are in the conversation.
 
-    It takes in "my ... is ...", "I like ...", "I'm ..." and "call me ...", and answers "What is my ...?",
-    "What do I like?", "Who am I?" and "What did I tell you?".
+    - It takes in "my ... is ...", "I like ...", "I'm ..." and "call me ...", and answers "What is my ...?",
+      "What do I like?", "Who am I?" and "What did I tell you?".
+    - It calls each tool of whose name it finds all words in the request or in its system prompt. Inputs are what
+      the user has called by the parameter's name ("my order is A-17"), numbers, quoted text or names; two
+      cities are two calls. After that it says what the tools returned.
+    - In a Swarm, it hands a request for which it has no tool to the agent whose description fits.
+    - Of its system prompt, it knows "Your ... is ...", asks the questions in it, one an answer, and obeys
+      'begin with "..."'.
     """
 
     def update_config(self, **model_config: Any) -> None:
@@ -70,14 +79,26 @@ class OfflineModel(Model):
         raise NotImplementedError("the offline model has no structured output")
         yield {}  # makes this a generator, as the interface wants it
 
-    async def stream(self, messages: Messages, *args: Any, **kwargs: Any) -> AsyncIterable[Any]:
+    async def stream(
+        self,
+        messages: Messages,
+        tool_specs: list[ToolSpec] | None = None,
+        system_prompt: str | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterable[Any]:
         """Answer the last message from all of them, in the events of Strands' model interface."""
-        answer = _answer([_text(message) for message in messages if message["role"] == "user"] or [""])
+        calls = _tool_calls(messages, tool_specs or [], system_prompt or "")
         yield {"messageStart": {"role": "assistant"}}
-        yield {"contentBlockStart": {"start": {}}}
-        yield {"contentBlockDelta": {"delta": {"text": answer}}}
-        yield {"contentBlockStop": {}}
-        yield {"messageStop": {"stopReason": "end_turn"}}
+        for number, (name, tool_input) in enumerate(calls, start=_count_calls(messages) + 1):
+            yield {"contentBlockStart": {"start": {"toolUse": {"name": name, "toolUseId": f"call-{number}"}}}}
+            yield {"contentBlockDelta": {"delta": {"toolUse": {"input": json.dumps(tool_input)}}}}
+            yield {"contentBlockStop": {}}
+        if not calls:
+            yield {"contentBlockStart": {"start": {}}}
+            for chunk in re.findall(r"\s*\S+", _answer(messages, system_prompt or "")):
+                yield {"contentBlockDelta": {"delta": {"text": chunk}}}
+            yield {"contentBlockStop": {}}
+        yield {"messageStop": {"stopReason": "tool_use" if calls else "end_turn"}}
 
 
 # -- what the user says --
@@ -95,15 +116,85 @@ _WIDE_QUESTION = re.compile(r"\b(know|remember|said|say|tell|told)\b")
 _SAME = (("favorite", "favourite"), ("color", "colour"), ("love", "like"), ("enjoy", "like"), ("who am i", "my name"))
 
 
-def _answer(texts: list[str]) -> str:
-    """Answer the user's last text from all of them."""
+# -- what the system prompt says --
+
+_YOUR = re.compile(r"\byour ([\w' -]+?) (is|are) ([^.!?\n]+)", re.IGNORECASE)
+_OPENING = re.compile(r'\bbegin with "([^"]+)"', re.IGNORECASE)
+
+# -- what a Swarm says --
+
+_REQUEST = re.compile(r"^User Request: (.*)", re.MULTILINE)
+_COLLEAGUE = re.compile(r"^Agent name: ([^.\n]+)\.(.*)", re.MULTILINE)
+_PREVIOUS = re.compile(r"^Previous agents who worked on this: (.*)", re.MULTILINE)
+_HANDOFF = "handoff_to_agent"
+
+_QUOTED = re.compile(r"[\"“]([^\"”]+)[\"”]")
+_PROPER_NAME = re.compile(r"(?<=[a-z0-9,] )[A-Z][\w-]+")
+
+
+def _answer(messages: Messages, system_prompt: str) -> str:
+    """Answer with what the tools returned, or answer the user's last text from all of them."""
+    opening = _OPENING.search(system_prompt)
+    if results := _tool_results(messages):
+        return " ".join([opening[1], *results] if opening else results)
+    texts = _user_texts(messages)
+    if opening:
+        return f"{opening[1]} {_last_line(texts[-1])}"
     facts: dict[str, list[str]] = {}  # from what a question would call it, `my name`, to what to answer
     for text in texts:
         told = _learn(text, facts)
+    own = {_plain(f"your {name}"): [f"My {name} {verb} {value}."] for name, verb, value in _YOUR.findall(system_prompt)}
+    said = "\n".join(_text(message) for message in messages if message["role"] == "assistant")
+    to_ask = [question for question in _sentences(system_prompt) if question.endswith("?") and question not in said]
     questions = [sentence for sentence in _sentences(texts[-1]) if _QUESTION.match(sentence)]
     if questions:
-        return " ".join(_recall(question, facts) for question in questions)
-    return f"I will remember that. {' '.join(told)}" if told else "I see. Tell me more, or ask me something."
+        return " ".join([*(_recall(question, facts, own) for question in questions), *to_ask[:1]])
+    if told:
+        return " ".join(["I will remember that.", *told, *to_ask[:1]])
+    return to_ask[0] if to_ask else "I see. Tell me more, or ask me something."
+
+
+def _tool_calls(messages: Messages, tool_specs: list[ToolSpec], system_prompt: str) -> list[tuple[str, dict[str, Any]]]:
+    """Choose the tools that the last message asks for, with their inputs, unless they have just been called."""
+    if _tool_results(messages):
+        return []
+    text = _user_texts(messages)[-1]
+    requests = _REQUEST.findall(text) or [text]
+    facts: dict[str, list[str]] = {}
+    for said in [*_user_texts(messages), *requests]:
+        _learn(said, facts)
+    known = {name.removeprefix("my "): told[-1].split(" is ", 1)[-1].rstrip(".") for name, told in facts.items()}
+    wanted = _words(f"{system_prompt}\n{requests[0]}")
+    calls = [
+        (spec["name"], tool_input)
+        for spec in tool_specs
+        if spec["name"] != _HANDOFF and _words(spec["name"]) <= wanted
+        for tool_input in _tool_inputs(spec["inputSchema"]["json"], requests[0], known)
+    ]
+    if calls or all(spec["name"] != _HANDOFF for spec in tool_specs):
+        return calls
+    previous = "".join(_PREVIOUS.findall(text)).split(" → ")
+    for colleague, description in _COLLEAGUE.findall(text):
+        topics = sorted(word for word in _words(requests[0]) & _words(description) if len(word) > 4)
+        if topics and colleague not in previous:
+            message = f"This is about: {', '.join(topics)}."
+            return [(_HANDOFF, {"agent_name": colleague, "message": message, "context": known})]
+    return []
+
+
+def _tool_inputs(schema: dict[str, Any], request: str, known: dict[str, str]) -> list[dict[str, Any]]:
+    """Find what a tool requires in a request, for as many calls as there are values for."""
+    values: dict[str, list[Any]] = {}
+    for name in schema.get("required", []):
+        if schema["properties"][name].get("type") in ("integer", "number"):
+            values[name] = [json.loads(number) for number in re.findall(r"\b[1-9]\d*(?:\.\d+)?\b", request)]
+        elif name == "text":
+            values[name] = [_last_line(request)]
+        elif name in known:
+            values[name] = [known[name]]
+        else:
+            values[name] = _QUOTED.findall(request) or _PROPER_NAME.findall(request)
+    return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=False)] if values else [{}]
 
 
 def _learn(text: str, facts: dict[str, list[str]]) -> list[str]:
@@ -124,13 +215,13 @@ def _learn(text: str, facts: dict[str, list[str]]) -> list[str]:
     return told
 
 
-def _recall(question: str, facts: dict[str, list[str]]) -> str:
-    """Answer a question from the facts."""
-    question = _plain(question)
-    asked = [name for name in facts if re.search(rf"\b{re.escape(name)}\b", question)]
+def _recall(question: str, facts: dict[str, list[str]], own: dict[str, list[str]]) -> str:
+    """Answer a question from the facts about the user, or from those about the agent itself."""
+    question, everything = _plain(question), facts | own
+    asked = [name for name in everything if re.search(rf"\b{re.escape(name)}\b", question)]
     if not asked and "my " not in question and _WIDE_QUESTION.search(question):
         asked = list(facts)
-    known = [sentence for name in asked for sentence in facts[name]]
+    known = [sentence for name in asked for sentence in everything[name]]
     return " ".join(known) or "I do not know: nothing in this conversation tells me."
 
 
@@ -148,3 +239,27 @@ def _plain(text: str) -> str:
 
 def _text(message: Message) -> str:
     return "\n".join(block["text"] for block in message["content"] if "text" in block).replace("\u2019", "'")
+
+
+def _words(text: str) -> set[str]:
+    """The words of a text, a plural being the same as its singular."""
+    return {word.rstrip("s") for word in re.findall(r"[a-z]+", text.lower())}
+
+
+def _last_line(text: str) -> str:
+    """What is said last, without what a Graph puts in front of what an agent said."""
+    return text.rstrip().splitlines()[-1].strip().removeprefix("- Agent: ") if text.strip() else ""
+
+
+def _user_texts(messages: Messages) -> list[str]:
+    return [_text(message) for message in messages if message["role"] == "user"] or [""]
+
+
+def _tool_results(messages: Messages) -> list[str]:
+    """What the tools returned that were just called."""
+    results = [block["toolResult"] for block in messages[-1]["content"] if "toolResult" in block] if messages else []
+    return [" ".join(str(content.get("text", content)) for content in result["content"]) for result in results]
+
+
+def _count_calls(messages: Messages) -> int:
+    return sum("toolUse" in block for message in messages for block in message["content"])
