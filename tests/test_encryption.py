@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from sqlcipher3 import dbapi2 as sqlcipher
 from strands import Agent
 from strands.types.exceptions import SessionException
 
