@@ -99,14 +99,19 @@ def killed(work: Callable[[], object], is_time: Callable[[], bool]) -> int:
     pid = os.fork()
     if pid == 0:
         _work_and_exit(work)
-    while not is_time():
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            break
-        time.sleep(0.0002)
-    else:
+    try:
+        while not is_time():
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                break
+            time.sleep(0.0002)
+        else:
+            os.kill(pid, signal.SIGKILL)
+            _, status = os.waitpid(pid, 0)
+    except BaseException:
         os.kill(pid, signal.SIGKILL)
-        _, status = os.waitpid(pid, 0)
+        os.waitpid(pid, 0)
+        raise
     assert os.WIFSIGNALED(status) or status == 0, "the child failed, see stderr"
     return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
 
