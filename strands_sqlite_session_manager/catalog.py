@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from . import metadata as session_metadata
-from .activity import RECENT_ACTIVITY
+from .activity import ACTIVE_AT, RECENT_ACTIVITY
 from .codec import decode
 from .content import texts
 from .database import MOST, Database, Row
 from .erasure import erase
-from .errors import session_exception
+from .errors import UnreadableError, session_exception
 
 _PREVIEW = 100  # characters
 _AFTER_ALL = "\U0010ffff"  # the last text that there is
@@ -119,12 +119,15 @@ def list_sessions(database: Database, wanted: Filter, *, limit: int | None, offs
 
 def summarize(connection: sqlite3.Connection, session_id: str, active_at: str) -> SessionSummary:
     """Return the summary of a session that exists."""
-    session_type, created_at, metadata, message_count = connection.execute(
+    row = connection.execute(
         "SELECT session_type, created_at, metadata,"
         " (SELECT count(*) FROM messages WHERE session_id = sessions.session_id)"
         " FROM sessions WHERE session_id = ?",
         (session_id,),
     ).fetchone()
+    if row is None:
+        raise UnreadableError(f"Session {session_id} is in an index and not in its table")
+    session_type, created_at, metadata, message_count = row
     agents = connection.execute(
         "SELECT agent_id FROM agents WHERE session_id = ? ORDER BY created_at, agent_id", (session_id,)
     ).fetchall()
@@ -135,10 +138,10 @@ def summarize(connection: sqlite3.Connection, session_id: str, active_at: str) -
         session_type,
         created_at,
         active_at,
-        decode(metadata, "metadata of session", session_id),
+        session_metadata.of_row(metadata, session_id),
         agent_ids,
         message_count,
-        min((beginning for beginning in beginnings if beginning), default=("", ""))[1],
+        min((beginning for beginning in beginnings if beginning), default=("", ""), key=lambda found: str(found[0]))[1],
     )
 
 
@@ -157,25 +160,34 @@ def delete_session(database: Database, *session_ids: str) -> None:
 
 def delete_sessions(database: Database, wanted: Filter, progress: Callable[[int], None] | None = None) -> int:
     """Delete the sessions that are meant, a few at a time; see `SQLiteSessionRepository.delete_sessions`."""
+    with database.transaction(write=False) as connection:
+        going = [session_id for session_id, _ in wanted.select(connection)]
     deleted = 0
-    while True:
-        with database.transaction() as connection:
-            end = time.monotonic() + _DELETING
-            found = wanted.select(connection, 100)
-            going = iter(found)
-            for session_id, _ in going:
-                connection.execute("DELETE FROM sessions WHERE session_id = ?", (session_id,))
-                if time.monotonic() > end:
-                    break
-        if not found:
-            break
-        deleted += len(found) - len(list(going))
-        if progress is not None:
-            progress(deleted)
-        time.sleep(_PAUSE)
-    if deleted:
-        erase(database, ids=True)
+    try:
+        while going:
+            with database.transaction() as connection:
+                count = _delete_some(connection, wanted, going)
+            deleted += count
+            if progress is not None:
+                progress(deleted)
+            time.sleep(_PAUSE)
+    finally:
+        if deleted:
+            erase(database, ids=True)
     return deleted
+
+
+def _delete_some(connection: sqlite3.Connection, wanted: Filter, going: list[str]) -> int:
+    """Delete from the end of a list, for a moment, the sessions that still are meant; return how many were."""
+    condition, parameters = session_metadata.condition(connection, wanted.metadata)
+    delete = f"DELETE FROM sessions WHERE session_id = ? AND {condition} AND {ACTIVE_AT} > ? AND {ACTIVE_AT} < ?"
+    end = time.monotonic() + _DELETING
+    count = 0
+    while going:
+        count += connection.execute(delete, (going.pop(), *parameters, wanted.after, wanted.before)).rowcount
+        if time.monotonic() > end:
+            break
+    return count
 
 
 def _first_user_text(connection: sqlite3.Connection, session_id: str, agent_id: str) -> tuple[str, str] | None:

@@ -16,7 +16,7 @@ from datetime import datetime, timezone
 from json.encoder import c_make_encoder, encode_basestring  # type: ignore[attr-defined]
 from typing import Any
 
-from .errors import UnreadableError, session_exception
+from .errors import UnreadableError, session_exception, without_content
 
 _BYTES = "__bytes_encoded__"
 _UPSTREAM: Any = True
@@ -154,7 +154,8 @@ def _to_json(encoder: Callable[[Any], str], value: Any, name: str) -> str:
     try:
         text.encode()
         return text
-    except UnicodeEncodeError:
+    except UnicodeEncodeError as error:
+        without_content(error)
         # UTF-8, and so SQLite, has no form for surrogates; JSON has one for those that stand alone.
         path = _path_to(value, lambda leaf: isinstance(leaf, str) and bool(_SURROGATE_PAIR.search(leaf)))
         if path is not None:
@@ -193,6 +194,7 @@ def _load(text: str, hook: Callable[[dict[str, Any]], Any], where: tuple[object,
     try:
         return json.loads(text, object_hook=hook)
     except (TypeError, ValueError, RecursionError) as error:
+        without_content(error)
         raise UnreadableError(f"{' '.join(map(str, where))} cannot be read: it is not JSON") from error
 
 

@@ -77,6 +77,7 @@ def open_to_write(path: str, settings: Settings, connect: Connect | None) -> Con
         SessionException: If the file is not for us.
         sqlite3.Error: If SQLite fails.
     """
+    files.check_companions(path)
     raw = open_raw(path, connect)
     connection = Connection(raw)
     try:
@@ -87,6 +88,7 @@ def open_to_write(path: str, settings: Settings, connect: Connect | None) -> Con
         raw.execute("PRAGMA secure_delete = ON")
         connection.apply(settings)
         schema.prepare(raw, path, settings.timeout)
+        files.check_companions(path)  # once more, now that SQLite has them open
     except BaseException as error:
         connection.close()
         raise_as_standard(raw, error)
@@ -102,7 +104,9 @@ def open_raw(path: str, connect: Connect | None) -> sqlite3.Connection:
         sqlite3.Error: If SQLite fails.
     """
     if connect is None:
-        return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        # A file that vanished meanwhile would be made anew, for all to read.
+        name = path if path == files.MEMORY else f"file:{pathname2url(path)}?mode=rw"
+        return sqlite3.connect(name, uri=True, isolation_level=None, check_same_thread=False)
     try:
         raw = connect(path)
     except Exception as error:

@@ -14,7 +14,7 @@ from strands.types.session import Session, SessionAgent, SessionMessage, Session
 
 from . import transfer
 from .codec import decode, encode_state
-from .errors import first_line
+from .errors import first_line, harmless
 from .identifiers import validate_id
 from .records import (
     INSERT_AGENT,
@@ -118,7 +118,8 @@ def read_content(
     except (SessionException, _UnknownIdsError):
         raise
     except Exception as error:  # of any kind: what a store does with files that are not its own is its affair
-        raise SessionException(f"Session {session_id} cannot be read: {first_line(error)}") from error
+        problem, cause = first_line(error), harmless(error)
+    raise SessionException(f"Session {session_id} cannot be read: {problem}") from cause
 
 
 class _UnknownIdsError(ValueError):
@@ -310,8 +311,8 @@ def _write_records(target: SessionRepository, content: Content, progress: Progre
         for multi_agent_id, state in content.multi_agents.items():
             target.create_multi_agent(session_id, _State(multi_agent_id, state))  # type: ignore[arg-type]
             written.append(f"orchestrator {multi_agent_id}")
+        return
     except Exception as error:
-        so_far = "; ".join(written) or "nothing"
-        raise SessionException(
-            f"Session {session_id} was not copied: {first_line(error)}. Written so far: {so_far}"
-        ) from error
+        problem, cause = first_line(error), harmless(error)
+    so_far = "; ".join(written) or "nothing"
+    raise SessionException(f"Session {session_id} was not copied: {problem}. Written so far: {so_far}") from cause

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, TypeVar, overload
 
 from . import files, pool
-from .connection import Connect, Connection, Settings, check_own_sqlite, raise_as_standard
+from .connection import Connect, Connection, Settings, check_own_sqlite
 from .errors import UnreadableError, database_exception, session_exception
 from .forking import FORK_GATE
 
@@ -103,15 +103,31 @@ class Database:
             rows = connection.execute(sql, parameters).fetchall()
             return rows if decoded is None else list(map(decoded, rows))
 
-    def write(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+    def write(
+        self, sql: str, parameters: Sequence[Any] = (), violated: Callable[[Exception], Exception] | None = None
+    ) -> int:
         """Run one statement as a transaction of its own and return how many rows it changed.
 
+        Args:
+            sql: The statement.
+            parameters: Its parameters.
+            violated: Says what it means if a constraint does not allow it.
+
         Raises:
-            sqlite3.IntegrityError: If a constraint does not allow it; the caller knows what it means.
-            SessionException: If SQLite fails otherwise, or another writer takes too long.
+            SessionException: If SQLite fails, or another writer takes too long.
         """
         with _Visit(self, writing=True) as connection:
-            return connection.execute(sql, parameters).rowcount
+            if connection.in_transaction:  # of this thread, which could still be rolled back
+                raise session_exception(
+                    f"{self.path} | nothing can be written in the middle of what this thread does: in the `progress` of"
+                    " a backup, for example"
+                )
+            try:
+                return connection.execute(sql, parameters).rowcount
+            except connection.IntegrityError as error:
+                if violated is None:
+                    raise
+                raise violated(error) from error
 
     @contextmanager
     def transaction(self, *, write: bool = True) -> Iterator[sqlite3.Connection]:
@@ -121,7 +137,7 @@ class Database:
             write: Whether anything is written; a transaction that only reads never waits.
 
         Raises:
-            sqlite3.IntegrityError, SessionException: As `write`.
+            SessionException: As `write`.
         """
         with _Visit(self, writing=write) as connection:
             connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
@@ -146,9 +162,19 @@ class Database:
                 connection.execute(f"PRAGMA busy_timeout = {_LOG_WAIT * 1000}")
                 visit.connection.settings = None  # to be set again when it is next used
                 (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            if not busy or time.monotonic() > end:
-                return not busy
+            if not busy:
+                self._sync_log()
+                return True
+            if time.monotonic() > end:
+                return False
             time.sleep(_LOG_PAUSE)  # for a checkpoint of another process SQLite does not wait
+
+    def _sync_log(self) -> None:
+        """Wait until the log is on the disk, lest a power failure bring back what was cut off."""
+        try:
+            files.sync(f"{self.path}-wal")
+        except OSError as error:
+            raise database_exception(self.path, error, self._settings.timeout) from error
 
 
 class _Visit:
@@ -170,19 +196,35 @@ class _Visit:
         has_turn = False
         FORK_GATE.enter()
         try:
+            waited = 0.0
             if self._writing:
-                has_turn = queue.acquire(blocking=False) or queue.acquire(timeout=timeout)
+                has_turn = queue.acquire(blocking=False)
+                if not has_turn:
+                    begun = time.monotonic()
+                    has_turn = queue.acquire(timeout=timeout)
+                    waited = time.monotonic() - begun
                 if not has_turn:
                     raise sqlite3.OperationalError("database is locked")
             self.connection = database._pool.connection(database._settings)
+            if waited > timeout / 10:  # with less, it is not worth a statement
+                self._wait_for_the_rest(timeout - waited)
         except BaseException as error:
             if has_turn:
                 queue.release()
             FORK_GATE.leave()
-            if isinstance(error, (sqlite3.Error, UnicodeDecodeError)):
+            if isinstance(error, (sqlite3.Error, OSError, UnicodeDecodeError)):
                 raise database_exception(database.path, error, timeout) from error
             raise
         return self.connection.raw
+
+    def _wait_for_the_rest(self, seconds: float) -> None:
+        connection = self.connection
+        try:
+            connection.raw.execute(f"PRAGMA busy_timeout = {max(int(seconds * 1000), 1)}")
+            connection.settings = None  # to be set again when it is next used
+        except BaseException:
+            connection.lock.release()
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -195,7 +237,5 @@ class _Visit:
         FORK_GATE.leave()
         if error is None:
             return
-        if isinstance(error, raw.IntegrityError):
-            raise_as_standard(raw, error)
         if isinstance(error, (raw.Error, UnicodeDecodeError, UnreadableError)):
             raise database_exception(database.path, error, database._settings.timeout) from error

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .codec import to_json
-from .errors import session_exception
+from .errors import session_exception, without_content
 
 # Parents first, so that rows find what they belong to.
 _KEYS = {
@@ -85,6 +85,7 @@ def _move(
                 RecursionError,
                 connection.IntegrityError,
             ) as error:
+                without_content(error)
                 name = ", ".join(map(repr, row))
                 raise session_exception(f"the row ({name}) of {table} cannot be upgraded: it is malformed") from error
     finally:

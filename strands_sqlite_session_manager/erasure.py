@@ -19,6 +19,7 @@ from collections.abc import Iterable
 
 from . import files
 from .database import Database
+from .errors import session_exception
 
 # The first byte of a page, see https://sqlite.org/fileformat2.html#b_tree_pages
 _INDEX_INNER, _TABLE_INNER, _INDEX_LEAF, _TABLE_LEAF = 2, 5, 10, 13
@@ -48,22 +49,33 @@ def erase(database: Database, *, ids: bool) -> None:
     Raises:
         SessionException: If SQLite fails.
     """
-    if database.path == files.MEMORY or not database.empty_log():
+    if database.path == files.MEMORY:
         return
     try:
-        finished = _clean(database, ids)
-    except OSError:  # the file cannot be read beside SQLite
-        finished = False
-    if not finished:
-        database.write("VACUUM")
-        database.empty_log()
+        if database.empty_log() and not _clean_or_give_up(database, ids):
+            database.write("VACUUM")
+            database.empty_log()
+    except Exception as error:
+        raise session_exception(
+            f"{error}; what was to be removed is removed, but traces of it stay in the file until the next deletion"
+        ) from error
+
+
+def _clean_or_give_up(database: Database, ids: bool) -> bool:
+    try:
+        return _clean(database, ids)
+    except (OSError, LookupError, ValueError, struct.error):  # the file cannot be read beside SQLite, or is damaged
+        return False
 
 
 def _clean(database: Database, ids: bool) -> bool:
     """Clean every page that holds text in its gap; return False if some resist."""
     trees = database.read("SELECT type, name, rootpage FROM sqlite_master WHERE rootpage > 0")
     with database.transaction(write=False):  # holds a connection, and so the file, open
-        unclean, children = _File(database.path).search()
+        file = _File(database.path)
+        unclean, children = file.search()
+        if file.has_text_on_free_pages():
+            return False
     tables: dict[int, str] = {}
     for kind, name, root in [("schema", "", 1), *trees]:
         tree = [root]
@@ -123,10 +135,31 @@ class _File:
                     unclean[number] = page
         return unclean, children
 
+    def has_text_on_free_pages(self) -> bool:
+        """Tell whether a program that does not zero what it deletes has freed pages, as the earlier package did."""
+        for _ in range(2):  # pages can be taken into use meanwhile
+            free = self._free_pages()
+            if not any(_TEXT.search(self._page(number), start) for number, start in free.items()):
+                return False
+        return True
+
+    def _free_pages(self) -> dict[int, int]:
+        """Return the numbers of the free pages, and where on each what was there before begins."""
+        free: dict[int, int] = {}
+        (trunk,) = struct.unpack(">I", os.pread(self._descriptor, 4, 32))
+        while trunk and trunk not in free:  # in a damaged file, they can be a circle
+            following, count = struct.unpack_from(">II", self._page(trunk))
+            free[trunk] = 8 + 4 * count
+            free.update(dict.fromkeys(struct.unpack_from(f">{count}I", self._page(trunk), 8), 0))
+            trunk = following
+        return free
+
+    def _page(self, number: int) -> bytes:
+        return os.pread(self._descriptor, self._page_size - self._reserved, (number - 1) * self._page_size)
+
     def unclean_among(self, numbers: Iterable[int]) -> dict[int, bytes]:
         """Return those of some pages that hold text in their gaps."""
-        length = self._page_size - self._reserved
-        pages = {number: os.pread(self._descriptor, length, (number - 1) * self._page_size) for number in numbers}
+        pages = {number: self._page(number) for number in numbers}
         return {number: page for number, page in pages.items() if _holds_text(page)}
 
 

@@ -25,24 +25,30 @@ def database_exception(path: str, error: BaseException, timeout: float) -> "Sess
 
     Args:
         path: The database file.
-        error: What `sqlite3` raised, or `UnreadableError`; the caller raises from it. Text in the file that is not
-            UTF-8 can also be a `UnicodeDecodeError`.
+        error: What `sqlite3` raised, `UnreadableError` or `OSError`; the caller raises from it. Text in the file that
+            is not UTF-8 can also be a `UnicodeDecodeError`.
         timeout: Seconds that a writer waited for another one.
     """
+    without_content(error)
     said = str(error)
-    if "locked" in said or "busy" in said:
-        return session_exception(f"{path} | another writer held the database for more than {timeout:g} seconds")
-    if "not a database" in said:
-        return session_exception(
-            f"{path} | not a SQLite database that can be read: {said}. An encrypted one needs the `connect` that it"
-            " was written with. In the place of a damaged one, put a file that `backup` made and `check` finds sound"
-        )
     if isinstance(error, UnicodeDecodeError) or "Could not decode to UTF-8" in said:
         said = "a row holds text that is not UTF-8"
         error.args = (said,)  # in the place of one that repeats the row
     elif "user-defined function" in said:
         said = "a row holds what is not JSON"
-    elif not isinstance(error, UnreadableError) and "malformed" not in said:
+    elif isinstance(error, UnreadableError) or "malformed" in said:
+        pass
+    elif "locked" in said or "busy" in said:
+        return session_exception(f"{path} | another writer held the database for more than {timeout:g} seconds")
+    elif "locking protocol" in said:
+        return session_exception(f"{path} | a process that has been stopped keeps the database locked")
+    elif "not a database" in said:
+        return session_exception(
+            f"{path} | not a SQLite database that can be read: {said}. An encrypted one needs the `connect` that it"
+            " was written with. In the place of a damaged one, put a file that `backup` made and `strands-sqlite check`"
+            " finds sound"
+        )
+    else:
         return session_exception(f"{path} | {said}")
     return session_exception(
         f"{path} | {said}. The file is damaged: `strands-sqlite check` tells where. In its place, put a file that"
@@ -50,6 +56,23 @@ def database_exception(path: str, error: BaseException, timeout: float) -> "Sess
     )
 
 
+def without_content(error: BaseException) -> None:
+    """Take from an error about text that is not Unicode the text."""
+    if isinstance(error, (UnicodeDecodeError, UnicodeEncodeError)):
+        error.object = type(error.object)()
+        error.args = (error.encoding, error.object, error.start, error.end, error.reason)
+
+
 def first_line(error: Exception) -> str:
     """Return what an error says first; some go on with the values of a statement."""
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def harmless(error: Exception) -> Exception | None:
+    """Reduce an error of another store to its first line; return None where it does not let itself be reduced."""
+    without_content(error)
+    said = first_line(error)
+    if str(error) != said:
+        error.args = (said,)
+    error.__cause__ = error.__context__ = None
+    return error if str(error) == said else None

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -65,11 +66,44 @@ def create_private(path: str) -> None:
     for folder in reversed(missing):
         with suppress(FileExistsError):  # another process created it at the same moment
             os.mkdir(folder, 0o700)
-            os.chmod(folder, 0o700)  # an umask can take from its owner, too
+            if os.lstat(folder).st_mode & 0o700 != 0o700:  # an umask can take from its owner, too
+                os.chmod(folder, 0o700)
+            sync(os.path.dirname(folder))
     with suppress(FileExistsError):
         # O_EXCL also refuses a link that appeared since the path was resolved.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        os.chmod(path, 0o600)
+        _close_private(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+
+
+def _close_private(descriptor: int) -> None:
+    if os.name == "posix":
+        os.fchmod(descriptor, 0o600)  # an umask can take from its owner, too
+    os.close(descriptor)
+
+
+def open_existing(path: str, flags: int) -> int:
+    """Open a file that is there, and no link, which somebody may have put in its place; an `opener` of `open`."""
+    return os.open(path, flags & ~os.O_CREAT | getattr(os, "O_NOFOLLOW", 0))
+
+
+def check_companions(path: str) -> None:
+    """Refuse what SQLite would write to beside a database, if somebody else may have put it there to read along.
+
+    Raises:
+        SessionException: If there is a link, or a file that others own, or can read or write where they cannot read or
+            write the database.
+    """
+    if path == MEMORY or os.name != "posix":
+        return
+    database, own = os.stat(path), os.geteuid()
+    for name in (f"{path}-wal", f"{path}-shm", f"{path}-journal"):
+        try:
+            found = os.lstat(name)
+        except FileNotFoundError:
+            continue
+        is_known = found.st_uid in (own, database.st_uid) or database.st_mode & 0o066
+        is_wider = found.st_mode & 0o066 & ~database.st_mode and found.st_uid != own
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or not is_known or is_wider:
+            raise session_exception(f"{name} | was put there by somebody else: remove it")
 
 
 @contextmanager
@@ -87,7 +121,7 @@ def new_file(path: str) -> Iterator[str]:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
     # Beside its place, so that it can get there in one step.
     descriptor, partial = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".new-", suffix=".partial")
-    os.close(descriptor)
+    _close_private(descriptor)
     try:
         yield partial
         _publish(partial, path)
@@ -97,7 +131,7 @@ def new_file(path: str) -> Iterator[str]:
 
 
 def _publish(partial: str, path: str) -> None:
-    with open(partial, "rb+") as file:
+    with open(partial, "rb+", opener=open_existing) as file:
         os.fsync(file.fileno())
     if os.name == "nt":
         os.rename(partial, path)  # which does not overwrite there
@@ -108,8 +142,18 @@ def _publish(partial: str, path: str) -> None:
         raise
     except OSError:  # a file system without hard links
         os.rename(partial, path)
-    folder = os.open(os.path.dirname(path), os.O_RDONLY)
+    sync(os.path.dirname(path))
+
+
+def sync(path: str) -> None:
+    """Wait until a file, or what is in a folder, is on the disk; where there is none, there is nothing to wait for."""
+    if os.name == "nt":  # where only a file that is open to write can be waited for
+        return
     try:
-        os.fsync(folder)
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return
+    try:
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)

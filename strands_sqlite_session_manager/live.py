@@ -18,6 +18,7 @@ from strands.types.exceptions import SessionException
 
 from .codec import decode, encode, exact_copy, timestamp, to_json
 from .database import Database, Row
+from .tables import found_in
 from .window import Finder, Held, locate, read_window, write_window
 
 COLUMNS = ("state", "conversation_manager_state", "internal_state")
@@ -50,6 +51,7 @@ class LiveAgent:
         self._window: str | None = None
         self._held = Held()
         self._owed: list[tuple[str, Row]] = []  # what the next write must make up for: a redaction that failed
+        self.leaves_traces = False  # of what was redacted, until the caller has erased them
 
     def create(self, messages: list[Message], columns: Mapping[str, Any]) -> bool:
         """Store a new agent with the messages it already holds.
@@ -58,7 +60,7 @@ class LiveAgent:
             False if the agent exists already; then nothing was written.
 
         Raises:
-            sqlite3.IntegrityError: If there is no such session.
+            SessionException: If there is no such session.
         """
         held = Held()
         for index, message in enumerate(messages):
@@ -69,11 +71,14 @@ class LiveAgent:
         with self._database.transaction() as connection:
             if connection.execute(f"SELECT 1 FROM agents WHERE {_KEYS}", self._keys).fetchone():
                 return False
-            connection.execute(
-                "INSERT INTO agents (session_id, agent_id, created_at, updated_at, live_messages,"
-                f" {', '.join(COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (*self._keys, now, now, window, *(to_json(stored[name], name) for name in COLUMNS)),
-            )
+            try:
+                connection.execute(
+                    "INSERT INTO agents (session_id, agent_id, created_at, updated_at, live_messages,"
+                    f" {', '.join(COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    (*self._keys, now, now, window, *(to_json(stored[name], name) for name in COLUMNS)),
+                )
+            except connection.IntegrityError as error:
+                raise SessionException(f"Session {self._keys[0]} does not exist") from error
             connection.executemany(
                 _INSERT + " VALUES (?, ?, ?, ?, ?, ?)",
                 (
@@ -92,8 +97,9 @@ class LiveAgent:
             connection: A transaction, so that this and the messages are of one moment.
         """
         row = connection.execute(
-            f"SELECT revision, (SELECT max(message_id) FROM messages WHERE {_KEYS}), live_messages,"
-            f" {', '.join(COLUMNS)} FROM agents WHERE {_KEYS}",
+            f"SELECT stored.revision, (SELECT max(message_id) FROM messages WHERE {_KEYS}), stored.live_messages,"
+            f" {', '.join(f'stored.{name}' for name in COLUMNS)} FROM {found_in('agents')}"
+            " WHERE found.session_id = ? AND found.agent_id = ?",
             (*self._keys, *self._keys),
         ).fetchone()
         if row is None:
@@ -120,10 +126,13 @@ class LiveAgent:
                 copy = exact_copy(message, "conversation_manager_state")
                 self._held.add(message, copy, to_json(copy, "conversation_manager_state"))
             self._hold_rows(
-                connection, "coalesce(redact_message, message)", "ORDER BY message_id LIMIT -1 OFFSET ?", (offset,)
+                connection,
+                "coalesce(stored.redact_message, stored.message)",
+                "ORDER BY found.message_id LIMIT -1 OFFSET ?",
+                (offset,),
             )
         else:
-            content = "coalesce(live_message, redact_message, message)"
+            content = "coalesce(stored.live_message, stored.redact_message, stored.message)"
             for part in read_window(self._window, *self._where("live_messages")):
                 if not isinstance(part, list):
                     # A summary is the conversation manager's own object, as it was before.
@@ -131,9 +140,12 @@ class LiveAgent:
                     copy = exact_copy(message, "live_messages")
                     self._held.add(message, copy, to_json(copy, "live_messages"))
                 elif part[1] is None:
-                    self._hold_rows(connection, content, "AND message_id >= ? ORDER BY message_id", part[:1])
+                    self._hold_rows(
+                        connection, content, "AND found.message_id >= ? ORDER BY found.message_id", part[:1]
+                    )
                 else:
-                    self._hold_rows(connection, content, "AND message_id BETWEEN ? AND ? ORDER BY message_id", part)
+                    between = "AND found.message_id BETWEEN ? AND ? ORDER BY found.message_id"
+                    self._hold_rows(connection, content, between, part)
         return list(self._held.objects)
 
     def append(self, message: Message, messages: list[Message], columns: Mapping[str, Any]) -> None:
@@ -175,6 +187,7 @@ class LiveAgent:
         """
         if self._next_id == 0:
             raise SessionException("No message to redact.")
+        self.leaves_traces = True
         latest = self._next_id - 1
         rows = {source for own, source in self._held.places() if own is message and isinstance(source, int)}
         if not rows and not self._holds_beside(message, messages, latest):
@@ -221,12 +234,8 @@ class LiveAgent:
     def _append_row(self, row: Row) -> None:
         """Add a row to the log, if the database still is as known; a second writer's row would have the same id."""
         session_id, agent_id, message_id, *others = row
-        try:
-            self._database.write(
-                _APPEND, (session_id, agent_id, message_id, session_id, agent_id, self._revision, *others)
-            )
-        except sqlite3.IntegrityError as error:
-            raise StaleError from error
+        parameters = (session_id, agent_id, message_id, session_id, agent_id, self._revision, *others)
+        self._database.write(_APPEND, parameters, lambda error: StaleError())
 
     def _rewrite(
         self,
@@ -307,7 +316,9 @@ class LiveAgent:
         self, connection: sqlite3.Connection, content: str, condition: str, parameters: Sequence[Any]
     ) -> None:
         rows = connection.execute(
-            f"SELECT message_id, {content} FROM messages WHERE {_KEYS} {condition}", (*self._keys, *parameters)
+            f"SELECT found.message_id, {content} FROM {found_in('messages')}"
+            f" WHERE found.session_id = ? AND found.agent_id = ? {condition}",
+            (*self._keys, *parameters),
         ).fetchall()  # a cursor that is left half-way by an error keeps its transaction open
         for row_id, text in rows:
             message = decode(text, *self._where(f"message {row_id}"))

@@ -17,6 +17,7 @@ from . import metadata as session_metadata
 from .codec import decode_state, encode_state, timestamp
 from .database import Row
 from .erasure import erase
+from .errors import UnreadableError
 from .exceptions import StaleSessionException
 from .identifiers import validate_id
 from .internals import AgentReader, Hooks, restore_internal_state
@@ -139,41 +140,48 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
         self._live_agents[agent_id] = (live, reader)
 
     def _create(self, agent: Any, live: LiveAgent, reader: AgentReader) -> bool:
-        try:
-            created = live.create(agent.messages, reader.read(agent))
-        except sqlite3.IntegrityError as error:
-            raise SessionException(f"Session {self.session_id} does not exist") from error
+        created = live.create(agent.messages, reader.read(agent))
         if created:
             logger.debug("agent_id=<%s> | session_id=<%s> | created agent", agent.agent_id, self.session_id)
         return created
 
     def _restore(self, agent: Any, live: LiveAgent) -> bool:
         with self._database.transaction(write=False) as connection:
-            columns = live.load(connection)
-            if columns is None:
-                return False
-            logger.debug("agent_id=<%s> | session_id=<%s> | restoring agent", agent.agent_id, self.session_id)
-            agent.state = AgentState(columns["state"])
-            restore_internal_state(
-                SessionAgent(
-                    agent_id=agent.agent_id,
-                    state={},
-                    conversation_manager_state={},
-                    _internal_state=columns["internal_state"],
-                ),
-                agent,
-            )
-            prepended: list[Any] = []
-            removed = 0
-            if hasattr(agent, "conversation_manager"):
-                manager = agent.conversation_manager
-                prepended = manager.restore_from_session(columns["conversation_manager_state"]) or []
-                removed = manager.removed_message_count
-            messages = live.load_messages(connection, prepended, removed)
+            try:
+                columns = live.load(connection)
+                if columns is None:
+                    return False
+                logger.debug("agent_id=<%s> | session_id=<%s> | restoring agent", agent.agent_id, self.session_id)
+                self._put_back(columns, agent, live, connection)
+            except (AttributeError, LookupError, TypeError) as error:  # JSON, but not what was stored there
+                raise UnreadableError(
+                    f"the agent {agent.agent_id} of session {self.session_id} cannot be restored from what is stored"
+                ) from error
+        return True
+
+    def _put_back(
+        self, columns: Mapping[str, Any], agent: Any, live: LiveAgent, connection: sqlite3.Connection
+    ) -> None:
+        agent.state = AgentState(columns["state"])
+        restore_internal_state(
+            SessionAgent(
+                agent_id=agent.agent_id,
+                state={},
+                conversation_manager_state={},
+                _internal_state=columns["internal_state"],
+            ),
+            agent,
+        )
+        prepended: list[Any] = []
+        removed = 0
+        if hasattr(agent, "conversation_manager"):
+            manager = agent.conversation_manager
+            prepended = manager.restore_from_session(columns["conversation_manager_state"]) or []
+            removed = manager.removed_message_count
+        messages = live.load_messages(connection, prepended, removed)
         # A server that keeps the conversation itself would be told it twice.
         if not getattr(agent.model, "stateful", False):
             agent.messages = self._fix_broken_tool_use(messages)
-        return True
 
     def append_message(self, message: Message, agent: Any, **kwargs: Any) -> None:
         """Store a message that an agent has added, and whatever else has changed since.
@@ -215,7 +223,6 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
             SessionException: If there is no message, or it cannot be written.
         """
         self._write(agent, lambda live, columns: live.redact(redact_message, agent.messages, columns))
-        erase(self._database, ids=False)
 
     def _complete_message(self, message: Message, agent: Any) -> None:
         self._write(agent, lambda live, columns: live.complete(message, agent.messages, columns))
@@ -234,6 +241,9 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
                 if isinstance(error, StaleError):
                     raise self._refusal("agents", "agent_id", f"Agent {agent.agent_id}", agent.agent_id) from error
                 raise
+            if live.leaves_traces:  # also of an earlier redaction, which failed and was made up for now
+                erase(self._database, ids=False)
+                live.leaves_traces = False
 
     def _refusal(self, table: str, column: str, name: str, id_: str) -> SessionException:
         """Say why a write found nothing on the ids it knows: they are gone, or in another's hands."""

@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 
 from .codec import decode, encode
-from .errors import session_exception
+from .errors import UnreadableError, session_exception
 
 _MOST_INDEXES = 16
 _INDEX = "sessions_with_"
@@ -49,13 +49,25 @@ def merge(connection: sqlite3.Connection, session_id: str, changes: Mapping[str,
     row = connection.execute("SELECT metadata FROM sessions WHERE session_id = ?", (session_id,)).fetchone()
     if row is None:
         raise session_exception(f"Session {session_id} does not exist")
-    known = decode(row[0], "metadata of session", session_id)
+    known = of_row(row[0], session_id)
     merged = {key: value for key, value in {**known, **changes}.items() if value is not None}
     if merged != known:
         connection.execute(
             "UPDATE sessions SET metadata = ? WHERE session_id = ?", (encode(merged, "metadata"), session_id)
         )
         index_keys(connection, merged)
+
+
+def of_row(text: str, session_id: str) -> dict[str, str]:
+    """Return the metadata of a session from its row.
+
+    Raises:
+        UnreadableError: If they are something else than metadata.
+    """
+    found = decode(text, "metadata of session", session_id)
+    if not isinstance(found, dict):
+        raise UnreadableError(f"metadata of session {session_id} cannot be read: they are not a JSON object")
+    return found
 
 
 def index_keys(connection: sqlite3.Connection, keys: Iterable[str]) -> None:
@@ -80,7 +92,7 @@ def condition(connection: sqlite3.Connection, metadata: Mapping[str, str | None]
     if not metadata:
         return "TRUE", []
     wanted = dict(metadata)
-    connection.create_function("has_wanted", 1, lambda json: wanted.items() <= decode(json).items())
+    connection.create_function("has_wanted", 1, lambda json: wanted.items() <= of_row(json, "").items())
     known = _indexed_keys(connection)
     indexed = {
         key: value

@@ -1,9 +1,12 @@
 """Connections: one per thread and file, shared by everything in the process that uses the file."""
 
 import os
+import sqlite3
 import threading
+import time
 import weakref
 from collections import deque
+from dataclasses import replace
 
 from . import files, schema
 from .connection import Connect, Connection, Settings, open_read_only, open_to_write
@@ -54,7 +57,10 @@ class Pool:
             SessionException: If the file is not for us.
             sqlite3.Error: If SQLite fails.
         """
-        with self._lock:
+        end = time.monotonic() + settings.timeout
+        if not self._lock.acquire(timeout=settings.timeout):  # another thread waits for another process
+            raise sqlite3.OperationalError("database is locked")
+        try:
             if self._identity is not None:
                 return
             files.create_private(self.path)
@@ -64,8 +70,11 @@ class Pool:
             if self.connect is None:
                 schema.check_belongs_here(self.path)
             status = os.stat(self.path)
-            self._idle.append(self._open_another(settings))
+            rest = replace(settings, timeout=max(end - time.monotonic(), 0.001))
+            self._idle.append(self._open_another(rest))
             self._identity = (status.st_ino, status.st_dev)
+        finally:
+            self._lock.release()
 
     def is_current(self) -> bool:
         """Tell whether the path still leads to the file that was opened, or is being opened."""

@@ -1,7 +1,6 @@
 """What Strands' `SessionRepository` is asked for: sessions, agents, messages and orchestrators by their ids."""
 
 import operator
-import sqlite3
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,9 @@ from . import catalog
 from .codec import decode, decode_state, encode, encode_state, timestamp
 from .database import MOST, Database, Row
 from .erasure import erase
+from .errors import UnreadableError
 from .identifiers import validate_id, validate_message_id
+from .tables import found_in
 
 if TYPE_CHECKING:
     from strands.multiagent.base import MultiAgentBase
@@ -54,10 +55,8 @@ class Records(SessionRepository):
             ValueError: If the id is not allowed.
             SessionException: If it exists already, or cannot be written.
         """
-        try:
-            self._database.write(INSERT_SESSION, session_row(session))
-        except sqlite3.IntegrityError as error:
-            raise _violation(error, f"Session {session.session_id} already exists") from error
+        exists = f"Session {session.session_id} already exists"
+        self._database.write(INSERT_SESSION, session_row(session), partial(_violation, exists, ""))
         return session
 
     def read_session(self, session_id: str, **kwargs: Any) -> Session | None:
@@ -109,11 +108,9 @@ class Records(SessionRepository):
             ValueError: If an id is not allowed.
             SessionException: If there is no such session, the agent exists already, or it cannot be written.
         """
-        try:
-            self._database.write(INSERT_AGENT, agent_row(session_id, session_agent))
-        except sqlite3.IntegrityError as error:
-            exists = f"Agent {session_agent.agent_id} already exists in session {session_id}"
-            raise _violation(error, exists, f"Session {session_id} does not exist") from error
+        exists = f"Agent {session_agent.agent_id} already exists in session {session_id}"
+        orphan = f"Session {session_id} does not exist"
+        self._database.write(INSERT_AGENT, agent_row(session_id, session_agent), partial(_violation, exists, orphan))
 
     def read_agent(self, session_id: str, agent_id: str, **kwargs: Any) -> SessionAgent | None:
         """Return an agent of a session, or None where there is none.
@@ -128,7 +125,7 @@ class Records(SessionRepository):
             SessionException: If the file cannot be read.
         """
         agents = self._database.read(
-            f"SELECT {_AGENT} FROM agents WHERE session_id = ? AND agent_id = ?",
+            f"SELECT {_AGENT} FROM {found_in('agents')} WHERE found.session_id = ? AND found.agent_id = ?",
             (validate_id(session_id, "session"), validate_id(agent_id, "agent")),
             partial(_agent_from_row, session_id),
         )
@@ -180,7 +177,8 @@ class Records(SessionRepository):
             SessionException: If the file cannot be read.
         """
         return self._database.read(
-            f"SELECT {_AGENT} FROM agents WHERE session_id = ? ORDER BY created_at, agent_id",
+            f"SELECT {_AGENT} FROM {found_in('agents')} WHERE found.session_id = ?"
+            " ORDER BY stored.created_at, found.agent_id",
             (validate_id(session_id, "session"),),
             partial(_agent_from_row, session_id),
         )
@@ -201,11 +199,10 @@ class Records(SessionRepository):
             SessionException: If there is no such agent, the message exists already, its content has no
                 exact form in JSON, or it cannot be written.
         """
-        try:
-            self._database.write(INSERT_MESSAGE, message_row(session_id, agent_id, session_message))
-        except sqlite3.IntegrityError as error:
-            exists = f"Message {session_message.message_id} already exists for agent {agent_id} in session {session_id}"
-            raise _violation(error, exists, f"Agent {agent_id} in session {session_id} does not exist") from error
+        exists = f"Message {session_message.message_id} already exists for agent {agent_id} in session {session_id}"
+        orphan = f"Agent {agent_id} in session {session_id} does not exist"
+        row = message_row(session_id, agent_id, session_message)
+        self._database.write(INSERT_MESSAGE, row, partial(_violation, exists, orphan))
 
     def read_message(self, session_id: str, agent_id: str, message_id: int, **kwargs: Any) -> SessionMessage | None:
         """Return a message, or None where there is none.
@@ -221,7 +218,8 @@ class Records(SessionRepository):
             SessionException: If the file cannot be read.
         """
         messages = self._database.read(
-            f"SELECT {_MESSAGE} FROM messages WHERE session_id = ? AND agent_id = ? AND message_id = ?",
+            f"SELECT {_MESSAGE} FROM {found_in('messages')}"
+            " WHERE found.session_id = ? AND found.agent_id = ? AND found.message_id = ?",
             (validate_id(session_id, "session"), validate_id(agent_id, "agent"), validate_message_id(message_id)),
             partial(_message_from_row, session_id, agent_id),
         )
@@ -289,8 +287,8 @@ class Records(SessionRepository):
         if most < 0 or first < 0:
             raise ValueError(f"limit=<{limit}>, offset=<{offset}> | must not be negative")
         return self._database.read(
-            f"SELECT {_MESSAGE} FROM messages WHERE session_id = ? AND agent_id = ?"
-            " ORDER BY message_id LIMIT ? OFFSET ?",
+            f"SELECT {_MESSAGE} FROM {found_in('messages')} WHERE found.session_id = ? AND found.agent_id = ?"
+            " ORDER BY found.message_id LIMIT ? OFFSET ?",
             (
                 validate_id(session_id, "session"),
                 validate_id(agent_id, "agent"),
@@ -316,20 +314,18 @@ class Records(SessionRepository):
                 cannot be written.
         """
         now = timestamp()
-        try:
-            self._database.write(
-                f"{INSERT_MULTI_AGENT} ON CONFLICT (session_id, multi_agent_id) DO UPDATE"
-                " SET updated_at = excluded.updated_at, state = excluded.state, revision = revision + 1",
-                (
-                    validate_id(session_id, "session"),
-                    validate_id(multi_agent.id, "agent"),
-                    now,
-                    now,
-                    encode_state(multi_agent.serialize_state(), "state"),
-                ),
-            )
-        except sqlite3.IntegrityError as error:
-            raise _violation(error, "", f"Session {session_id} does not exist") from error
+        self._database.write(
+            f"{INSERT_MULTI_AGENT} ON CONFLICT (session_id, multi_agent_id) DO UPDATE"
+            " SET updated_at = excluded.updated_at, state = excluded.state, revision = revision + 1",
+            (
+                validate_id(session_id, "session"),
+                validate_id(multi_agent.id, "agent"),
+                now,
+                now,
+                encode_state(multi_agent.serialize_state(), "state"),
+            ),
+            partial(_violation, "", f"Session {session_id} does not exist"),
+        )
 
     def read_multi_agent(self, session_id: str, multi_agent_id: str, **kwargs: Any) -> dict[str, Any] | None:
         """Return the state of an orchestrator, or None where there is none.
@@ -349,7 +345,8 @@ class Records(SessionRepository):
             return state
 
         states = self._database.read(
-            "SELECT state FROM multi_agents WHERE session_id = ? AND multi_agent_id = ?",
+            f"SELECT stored.state FROM {found_in('multi_agents')}"
+            " WHERE found.session_id = ? AND found.multi_agent_id = ?",
             (validate_id(session_id, "session"), validate_id(multi_agent_id, "agent")),
             decoded,
         )
@@ -395,11 +392,14 @@ class Records(SessionRepository):
         return [multi_agent_id for (multi_agent_id,) in rows]
 
 
-_AGENT = "agent_id, state, conversation_manager_state, internal_state, created_at, updated_at"
-_MESSAGE = "message_id, message, redact_message, created_at, updated_at"
+_AGENT = (
+    "found.agent_id, stored.state, stored.conversation_manager_state, stored.internal_state, stored.created_at,"
+    " stored.updated_at"
+)
+_MESSAGE = "found.message_id, stored.message, stored.redact_message, stored.created_at, stored.updated_at"
 
 
-def _violation(error: sqlite3.IntegrityError, exists: str, orphan: str = "") -> SessionException:
+def _violation(exists: str, orphan: str, error: Exception) -> SessionException:
     """Say what a violated constraint means: the row exists, or what it belongs to does not."""
     kind = str(error).partition(" constraint")[0]
     return SessionException({"UNIQUE": exists, "FOREIGN KEY": orphan}.get(kind, str(error)))
@@ -456,6 +456,8 @@ def _message_columns(message: SessionMessage) -> tuple[str, str | None]:
 def _message_from_row(session_id: str, agent_id: str, row: Row) -> SessionMessage:
     message_id, message, redact_message, created_at, updated_at = row
     where = ("message", message_id, "of agent", agent_id, "in session", session_id)
+    if not isinstance(message_id, int):
+        raise UnreadableError(f"a message of agent {agent_id} in session {session_id} has an id that is no integer")
     return SessionMessage(
         decode(message, *where),
         message_id,

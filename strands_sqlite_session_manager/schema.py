@@ -154,7 +154,7 @@ def version(connection: sqlite3.Connection, path: str) -> int:
         is_earlier = objects > 0 and earlier_package.is_layout(connection)
     finally:
         connection.execute("RELEASE look")
-    if application_id == APPLICATION_ID:
+    if application_id == APPLICATION_ID and number >= 0:
         if number > VERSION:
             raise session_exception(
                 f"{path} | written by a newer version of strands-sqlite-session-manager (schema {number}, "

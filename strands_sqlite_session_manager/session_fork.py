@@ -55,7 +55,9 @@ def _agent_to_cut(connection: sqlite3.Connection, session_id: str, agent_id: str
     ).fetchall()
     agent_ids = [known for (known,) in rows]
     if agent_id is None and len(agent_ids) > 1:
-        raise ValueError(f"agent_id | session {session_id} has several agents, name one: {', '.join(agent_ids)}")
+        raise ValueError(
+            f"agent_id | session {session_id} has several agents, name one: {', '.join(map(str, agent_ids))}"
+        )
     if agent_id is None and agent_ids:
         return str(agent_ids[0])
     if agent_id is None or agent_id not in agent_ids:

@@ -10,6 +10,7 @@ from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionMessage
 
 from .codec import decode
+from .errors import UnreadableError, without_content
 
 _SESSION, _AGENT, _MULTI_AGENT, _MESSAGE = "session_", "agent_", "multi_agent_", "message_"
 
@@ -174,7 +175,8 @@ def _read(path: str) -> dict[str, Any]:
     try:
         with open(path, "rb", buffering=0, opener=_open) as file:  # a third faster than as text
             value = decode(file.read().decode(), path)
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, UnreadableError) as error:
+        without_content(error)
         raise SessionException(f"{path} | cannot be read: {error}") from error
     if not isinstance(value, dict):
         raise SessionException(f"{path} | cannot be read: it is not a JSON object")
@@ -182,5 +184,5 @@ def _read(path: str) -> dict[str, Any]:
 
 
 def _open(path: str, flags: int) -> int:
-    """Open a file, but no link: whoever can plant one would choose what is copied."""
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0))
+    """Open a file, but no link: whoever can plant one would choose what is copied. A pipe is not waited for."""
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))

@@ -34,3 +34,13 @@ KEYS = {
     "messages": ("session_id", "agent_id", "message_id"),
     "multi_agents": ("session_id", "multi_agent_id"),
 }
+
+
+def found_in(table: str) -> str:
+    """Return what to select from: the rows as an index has `found` them, and as they are `stored`.
+
+    SQLite takes a key from the index that it finds a row by. Where a damaged index leads to a row with other keys,
+    the columns of `stored` are NULL, which no JSON is.
+    """
+    same = " AND ".join(f"stored.{key} = found.{key}" for key in KEYS[table])
+    return f"{table} AS found LEFT JOIN {table} AS stored ON stored.rowid = found.rowid AND {same}"

@@ -16,7 +16,7 @@ from .activity import ACTIVE_AT
 from .codec import decode, decode_state, encode, encode_state, to_json
 from .database import Database
 from .erasure import erase
-from .errors import UnreadableError, session_exception
+from .errors import UnreadableError, session_exception, without_content
 from .identifiers import validate_id, validate_message_id
 from .tables import COLUMNS, JSON
 from .window import is_window
@@ -199,6 +199,7 @@ def _numbered(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
                     raise session_exception(f"line {number} | {problem}")
                 yield number, line
     except UnicodeDecodeError as error:
+        without_content(error)
         raise session_exception(f"line {number + 1} | is not UTF-8") from error
     except (ValueError, RecursionError) as error:
         raise session_exception(f"line {number} | is not JSON") from error

@@ -142,18 +142,20 @@ def on_a_terminal(
     )
     os.close(theirs)
     told = b""
-    patience = PATIENCE * 1.0
+    patience, pressed = PATIENCE, False
     with contextlib.suppress(OSError):  # the other side was closed
         while patience > 0:
-            if select.select([ours], [], [], 1)[0]:
+            silent = not select.select([ours], [], [], 1)[0]
+            if silent:
+                patience -= 1
+            else:
                 part = os.read(ours, 65536)
                 if not part:
                     break
                 told += part
-            else:
-                patience -= 1
-            if b"[y/N]" in told and typed:
+            if b"[y/N]" in told and typed and (silent or not pressed):
                 os.write(ours, typed.encode())
+                pressed = True
                 # An interrupt just before Python begins to wait for a line is seen at the next key only.
                 typed = typed if typed == "\x03" else ""
     try:

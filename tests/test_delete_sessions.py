@@ -271,20 +271,20 @@ class Watcher:
 
 
 def test_another_program_can_write_before_all_are_gone(repository: SQLiteSessionRepository, path: Path) -> None:
-    insert_many(path, 600)
+    insert_many(path, 6000)
     add_session(repository, "kept", 5000)
 
     def note(connection: sqlite3.Connection) -> None:
         connection.execute("UPDATE sessions SET metadata = json_object('visits', ?) WHERE session_id = 'kept'", (1,))
 
-    watcher = Watcher(path, 600, note)
-    assert watcher.during(lambda: repository.delete_sessions(metadata={"user_id": "42"})) == 600
+    watcher = Watcher(path, 6000, note)
+    assert watcher.during(lambda: repository.delete_sessions(metadata={"user_id": "42"})) == 6000
     assert len(set(watcher.seen)) > 1
     assert query(path, "SELECT session_id, metadata FROM sessions") == [("kept", '{"visits":1}')]
 
 
 def test_a_session_that_becomes_active_meanwhile_is_kept(repository: SQLiteSessionRepository, path: Path) -> None:
-    insert_many(path, 600)
+    insert_many(path, 6000)
     revived: list[str] = []
 
     def revive(connection: sqlite3.Connection) -> None:
@@ -298,8 +298,8 @@ def test_a_session_that_becomes_active_meanwhile_is_kept(repository: SQLiteSessi
                 )
                 revived.append(session_id)
 
-    watcher = Watcher(path, 600, revive)
-    assert watcher.during(lambda: repository.delete_sessions(updated_before=moment(5000))) == 600 - len(revived)
+    watcher = Watcher(path, 6000, revive)
+    assert watcher.during(lambda: repository.delete_sessions(updated_before=moment(7000))) == 6000 - len(revived)
     assert revived != []
     assert sorted(listed(repository)) == sorted(revived)
 
@@ -356,19 +356,19 @@ def test_processes_that_delete_and_talk_at_once_do_not_get_into_each_others_way(
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 def test_a_process_that_is_killed_half_way_leaves_whole_sessions(path: Path) -> None:
     SQLiteSessionRepository(path).close()
-    insert_many(path, 600)
+    insert_many(path, 6000)
 
     def delete() -> None:
         with SQLiteSessionRepository(path) as repository:
             repository.delete_sessions(metadata={"user_id": "42"})
 
     def is_half_way() -> bool:
-        return query(path, "SELECT count(*) FROM sessions") < [(600,)]
+        return query(path, "SELECT count(*) FROM sessions") < [(6000,)]
 
     assert killed(delete, is_half_way) != 0
     with SQLiteSessionRepository(path) as repository:
         left = repository.list_sessions()
-        assert 0 < len(left) < 600
+        assert 0 < len(left) < 6000
         assert {summary.message_count for summary in left} == {2}
         assert repository.check() == []
         assert repository.delete_sessions(metadata={"user_id": "42"}) == len(left)

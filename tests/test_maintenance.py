@@ -189,6 +189,15 @@ def test_a_progress_that_fails_leaves_nothing(tmp_path: Path) -> None:
         assert names(tmp_path / "backups") == []
 
 
+def test_a_progress_that_writes_is_refused_because_what_it_wrote_could_be_undone(tmp_path: Path) -> None:
+    repository = large(tmp_path / "sessions.db")
+    with pytest.raises(SessionException, match=r"sessions\.db \| nothing can be written .* `progress` of a backup"):
+        repository.backup(tmp_path / "backup.db", progress=lambda *_: add(repository, 5000))
+    assert not (tmp_path / "backup.db").exists()
+    assert numbers(repository)[-1] == 3000
+    add(repository, 5000)
+
+
 def test_a_backup_is_of_one_moment_while_a_thread_and_a_process_write(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     with large(path) as manager:

@@ -275,7 +275,10 @@ def _may_go(summaries: Sequence[SessionSummary], arguments: argparse.Namespace) 
 def _write_file(path: str, lines: Iterator[str]) -> None:
     path = os.path.abspath(path)
     try:
-        with files.new_file(path) as partial, open(partial, "w", encoding="utf-8", newline="\n") as file:
+        with (
+            files.new_file(path) as partial,
+            open(partial, "w", encoding="utf-8", newline="\n", opener=files.open_existing) as file,
+        ):
             file.writelines(f"{line}\n" for line in lines)
     except FileExistsError as error:
         raise CommandError(f"{path} | exists already; an export does not overwrite") from error

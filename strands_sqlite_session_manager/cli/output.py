@@ -15,9 +15,9 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
-def safe(text: str) -> str:
-    r"""Return a text that a terminal only shows: what it would obey is written as in `\x1b`."""
-    return _UNSAFE.sub(lambda match: match.group().encode("unicode_escape").decode(), text)
+def safe(text: object) -> str:
+    r"""Return a text, or what a damaged row has instead, that a terminal only shows: `\x1b` for what it would obey."""
+    return _UNSAFE.sub(lambda match: match.group().encode("unicode_escape").decode(), str(text))
 
 
 def safe_lines(text: str) -> list[str]:
@@ -34,7 +34,7 @@ def local_time(moment: str) -> str:
     """Return a time of the file in local time, to the minute; what is no time, as it is."""
     try:
         return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M")
-    except (ValueError, OverflowError, OSError):
+    except (TypeError, ValueError, OverflowError, OSError):
         return safe(moment)
 
 
@@ -52,7 +52,7 @@ def style(text: str, name: str) -> str:
 
 def print_json(value: Any) -> None:
     """Print a value as one line of JSON."""
-    print(safe_json(json.dumps(value, ensure_ascii=False)))
+    print(safe_json(json.dumps(value, ensure_ascii=False, default=repr)))
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
