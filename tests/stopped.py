@@ -1,0 +1,66 @@
+"""A process that is stopped, as by Control-Z or a debugger, in the middle of what it does to a file."""
+
+import multiprocessing
+import os
+import random
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from .workers import PATIENCE
+
+Work = Callable[..., object]
+
+
+@contextmanager
+def stopped(work: Work, *arguments: Any, is_right: Callable[[], bool]) -> Iterator[BaseProcess]:
+    """Run a function in a child, which is stopped for the time of the block; then it goes on, and must succeed.
+
+    Args:
+        work: The function.
+        *arguments: What it takes.
+        is_right: Whether the child, which stands still, was stopped at the right moment; if not, it goes on for a bit.
+    """
+    process = multiprocessing.get_context("fork").Process(target=work, args=arguments)
+    process.start()
+    assert process.pid is not None
+    try:
+        end = time.monotonic() + PATIENCE
+        while True:
+            os.kill(process.pid, signal.SIGSTOP)
+            _, status = os.waitpid(process.pid, os.WUNTRACED)
+            assert os.WIFSTOPPED(status), "it ended before it could be stopped"
+            if is_right():
+                break
+            os.kill(process.pid, signal.SIGCONT)
+            assert time.monotonic() < end, "it was never stopped at the right moment"
+            time.sleep(random.uniform(0, 0.005))
+        yield process
+        assert process.exitcode is None
+        while process.exitcode is None and time.monotonic() < end + PATIENCE:
+            os.kill(process.pid, signal.SIGCONT)
+            process.join(0.1)
+        assert process.exitcode == 0, "it failed, see stderr"
+    finally:
+        process.kill()
+        process.join()
+
+
+def holds_the_lock(path: Path) -> Callable[[], bool]:
+    """Tell whether somebody is writing to a file, as a stranger to it can tell."""
+
+    def is_locked() -> bool:
+        with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as stranger:
+            try:
+                stranger.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                return "locked" in str(error)
+            stranger.execute("ROLLBACK")
+            return False
+
+    return is_locked
