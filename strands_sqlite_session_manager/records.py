@@ -55,8 +55,11 @@ class Records(SessionRepository):
             ValueError: If the id is not allowed.
             SessionException: If it exists already, or cannot be written.
         """
-        exists = f"Session {session.session_id} already exists"
-        self._database.write(INSERT_SESSION, session_row(session), partial(_violation, exists, ""))
+        self._database.write(
+            INSERT_SESSION,
+            session_row(session),
+            lambda error: _violation(error, f"Session {session.session_id} already exists"),
+        )
         return session
 
     def read_session(self, session_id: str, **kwargs: Any) -> Session | None:
@@ -108,9 +111,15 @@ class Records(SessionRepository):
             ValueError: If an id is not allowed.
             SessionException: If there is no such session, the agent exists already, or it cannot be written.
         """
-        exists = f"Agent {session_agent.agent_id} already exists in session {session_id}"
-        orphan = f"Session {session_id} does not exist"
-        self._database.write(INSERT_AGENT, agent_row(session_id, session_agent), partial(_violation, exists, orphan))
+        self._database.write(
+            INSERT_AGENT,
+            agent_row(session_id, session_agent),
+            lambda error: _violation(
+                error,
+                f"Agent {session_agent.agent_id} already exists in session {session_id}",
+                f"Session {session_id} does not exist",
+            ),
+        )
 
     def read_agent(self, session_id: str, agent_id: str, **kwargs: Any) -> SessionAgent | None:
         """Return an agent of a session, or None where there is none.
@@ -199,10 +208,15 @@ class Records(SessionRepository):
             SessionException: If there is no such agent, the message exists already, its content has no
                 exact form in JSON, or it cannot be written.
         """
-        exists = f"Message {session_message.message_id} already exists for agent {agent_id} in session {session_id}"
-        orphan = f"Agent {agent_id} in session {session_id} does not exist"
-        row = message_row(session_id, agent_id, session_message)
-        self._database.write(INSERT_MESSAGE, row, partial(_violation, exists, orphan))
+        self._database.write(
+            INSERT_MESSAGE,
+            message_row(session_id, agent_id, session_message),
+            lambda error: _violation(
+                error,
+                f"Message {session_message.message_id} already exists for agent {agent_id} in session {session_id}",
+                f"Agent {agent_id} in session {session_id} does not exist",
+            ),
+        )
 
     def read_message(self, session_id: str, agent_id: str, message_id: int, **kwargs: Any) -> SessionMessage | None:
         """Return a message, or None where there is none.
@@ -324,7 +338,7 @@ class Records(SessionRepository):
                 now,
                 encode_state(multi_agent.serialize_state(), "state"),
             ),
-            partial(_violation, "", f"Session {session_id} does not exist"),
+            lambda error: _violation(error, "", f"Session {session_id} does not exist"),
         )
 
     def read_multi_agent(self, session_id: str, multi_agent_id: str, **kwargs: Any) -> dict[str, Any] | None:
@@ -399,7 +413,7 @@ _AGENT = (
 _MESSAGE = "found.message_id, stored.message, stored.redact_message, stored.created_at, stored.updated_at"
 
 
-def _violation(exists: str, orphan: str, error: Exception) -> SessionException:
+def _violation(error: Exception, exists: str, orphan: str = "") -> SessionException:
     """Say what a violated constraint means: the row exists, or what it belongs to does not."""
     kind = str(error).partition(" constraint")[0]
     return SessionException({"UNIQUE": exists, "FOREIGN KEY": orphan}.get(kind, str(error)))
