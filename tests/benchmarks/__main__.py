@@ -1,30 +1,36 @@
 """The command: runs the benchmarks that are asked for, all by default."""
 
 import argparse
-import inspect
+import importlib.util
 import tempfile
 from pathlib import Path
 
-from . import catalog, resume, storage
-from .timing import describe_machine
+from . import catalog, conversations, size, storage, writers
+from .report import Report
 
-PARTS = {"storage": storage, "resume": resume, "catalog": catalog}
+PARTS = {"storage": storage, "conversations": conversations, "writers": writers, "size": size, "catalog": catalog}
 
 
 def main() -> None:
     """Parse the command line, and measure."""
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="Print how fast the package is.")
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="Tell how fast the package is.")
     parser.add_argument("parts", nargs="*", metavar="part", help=f"what to run: {', '.join(PARTS)}; default: all")
     parser.add_argument("--quick", action="store_true", help="smaller files and fewer rounds")
     parser.add_argument("--directory", type=Path, help="where the files go for a while (default: the temporary one)")
+    parser.add_argument("--output", type=Path, help="a folder for results.md and charts of it, beside what is printed")
     args = parser.parse_args()
     for name in set(args.parts) - PARTS.keys():
         parser.error(f"there is no part {name!r}")
-    print(describe_machine())
+    for module in ("moto", "matplotlib"):
+        if not importlib.util.find_spec(module) and (args.output or module != "matplotlib"):
+            parser.error(f"{module} is missing: pip install -e '.[bench]'")
+    report = Report(args.quick)
     for name in args.parts or PARTS:
-        print(f"\n== {name}\n\n{inspect.getdoc(PARTS[name])}", flush=True)
+        report.begin(name, PARTS[name])
         with tempfile.TemporaryDirectory(dir=args.directory, ignore_cleanup_errors=True) as folder:
-            PARTS[name].run(Path(folder), args.quick)
+            PARTS[name].run(Path(folder), args.quick, report)
+        if args.output:
+            report.write(args.output)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from strands_sqlite_session_manager import SQLiteSessionRepository
 from strands_sqlite_session_manager.cli import main
 
 from .filling import fill_database, fill_folder, session_ids
-from .timing import Task, measure, print_table, verdict
+from .report import Report, verdict
+from .timing import Task, measure
 
 Row = tuple[str, str, str, str]
 
@@ -27,7 +28,7 @@ LIST_BUDGET, SEARCH_BUDGET = 5.0, 150.0  # milliseconds
 COPY_BUDGET = 2.0  # times
 
 
-def run(folder: Path, quick: bool) -> None:
+def run(folder: Path, quick: bool, report: Report) -> None:
     """Fill files, and measure."""
     sessions, messages, files = (10_000, 10_000, 100) if quick else (100_000, 100_000, 1000)
     rounds = 3 if quick else 7
@@ -37,7 +38,7 @@ def run(folder: Path, quick: bool) -> None:
         *_forking(folder / "fork.db", messages // 10, rounds),
         *_copying(folder, files, rounds),
     ]
-    print_table("milliseconds", ("what", "of", "time", "budget"), rows, labels=2)
+    report.table("The file as a database: milliseconds", ("what", "of", "time", "budget"), rows, labels=2)
 
 
 def _time(tasks: Iterator[Task], rounds: int) -> str:

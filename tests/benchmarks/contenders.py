@@ -1,12 +1,12 @@
-"""What is timed: the tasks of bare SQLite, of this package and of `FileSessionManager`."""
+"""What is timed of storing and reading: the tasks of bare SQLite, of this package and of other repositories."""
 
 import json
 import random
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from strands.hooks import MessageAddedEvent
 from strands.session.session_repository import SessionRepository
@@ -16,16 +16,16 @@ from strands.types.session import SessionMessage
 from strands_sqlite_session_manager import SQLiteSessionManager
 
 from .filling import AGENT_ID, HISTORY, INSERT_MESSAGE, WINDOW, build_agent, conversation, row
+from .names import Synchronous
 from .timing import Task
 
-Synchronous = Literal["FULL", "NORMAL"]
 Append = tuple[str, int, Message]
 SELECT = "SELECT message FROM messages WHERE session_id = ? AND agent_id = ? ORDER BY message_id"
 
 
 def connect(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
     """Open a file as the package does."""
-    connection = sqlite3.connect(path, isolation_level=None)
+    connection = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
     for pragma in ("foreign_keys = ON", "secure_delete = ON", f"synchronous = {synchronous}"):
         connection.execute(f"PRAGMA {pragma}")
     return connection
@@ -34,7 +34,7 @@ def connect(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
 def connect_to_append(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
     """Open a file to append to it with nothing but SQLite, without the trigger that keeps the last activity."""
     connection = connect(path, synchronous)
-    connection.execute("DROP TRIGGER messages_sweep")
+    connection.execute("DROP TRIGGER IF EXISTS messages_sweep")
     return connection
 
 
@@ -53,7 +53,7 @@ def insert(connection: sqlite3.Connection, appends: Sequence[Append]) -> Iterato
         yield partial(connection.execute, INSERT_MESSAGE, row(*append))
 
 
-def dump_and_insert(connection: sqlite3.Connection, appends: Sequence[Append]) -> Iterator[Task]:
+def dump_and_insert(connection: sqlite3.Connection, appends: Iterable[Append]) -> Iterator[Task]:
     """Insert messages whose text has yet to be made."""
 
     def dump(append: Append) -> None:
@@ -63,7 +63,7 @@ def dump_and_insert(connection: sqlite3.Connection, appends: Sequence[Append]) -
         yield partial(dump, append)
 
 
-def create(repository: SessionRepository, appends: Sequence[Append]) -> Iterator[Task]:
+def create(repository: SessionRepository, appends: Iterable[Append]) -> Iterator[Task]:
     """Append messages by way of a repository."""
     for session_id, message_id, message in appends:
         yield partial(repository.create_message, session_id, AGENT_ID, SessionMessage(message, message_id))

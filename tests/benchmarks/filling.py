@@ -11,6 +11,7 @@ import random
 import sqlite3
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
@@ -18,9 +19,10 @@ from typing import Any, cast
 from strands import Agent
 from strands.agent.conversation_manager import ConversationManager, SlidingWindowConversationManager
 from strands.session.file_session_manager import FileSessionManager
+from strands.session.s3_session_manager import S3SessionManager
 from strands.session.session_manager import SessionManager
 from strands.types.content import Message
-from strands.types.session import SessionAgent, SessionMessage
+from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
 from strands_sqlite_session_manager import SQLiteSessionManager
 
@@ -116,3 +118,17 @@ def fill_folder(folder: Path, sessions: int, history: int = HISTORY) -> None:
     for message_id in range(history):
         for manager in managers:
             manager.create_message(manager.session_id, AGENT_ID, SessionMessage(next(stream), message_id))
+
+
+def fill_bucket(manager: S3SessionManager, sessions: int) -> None:
+    """Fill the bucket of a manager with the same sessions, some at a time."""
+
+    def fill(session_id: str) -> None:
+        if session_id != manager.session_id:
+            manager.create_session(Session(session_id, SessionType.AGENT))
+        manager.create_agent(session_id, SessionAgent(AGENT_ID, {}, {}))
+        for message_id, message in enumerate(itertools.islice(conversation(), HISTORY)):
+            manager.create_message(session_id, AGENT_ID, SessionMessage(message, message_id))
+
+    with ThreadPoolExecutor(8) as executor:
+        list(executor.map(fill, session_ids(sessions)))

@@ -1,14 +1,19 @@
-"""Appending, reading back and opening, against bare SQLite and against `FileSessionManager`.
+"""Appending, reading back and opening, in files of up to a million messages.
 
 Read the ratios: what the package takes over what SQLite takes for the same row, in the same round, in files
 with the same tables, pragmas and content. Bare SQLite is handed text that is ready to be stored, in a
 statement that is prepared, and commits it. Beside it
 
 - `bare + json.dumps` makes the text first, as nobody who stores messages can avoid;
-- `create_message` takes a message, as `FileSessionManager.create_message` does (which never syncs to disk);
-- `live agent` is what happens when Strands announces a message of a live agent, the call of the hooks included;
-- `list_messages` reads a session of 100 messages back; the bare side is `SELECT` and `json.loads`;
+- `SQLiteSessionManager`, like those of files and S3, takes a message by `create_message`;
+- `a live agent` is what happens when Strands announces a message of a live agent, the call of the hooks included;
+- reading back is `list_messages` of a session of 100 messages; the bare side is `SELECT` and `json.loads`. It is
+  the same in both modes;
 - a manager is constructed for a session that exists, while another manager is alive.
+
+With FULL, an append returns when the message is on the disk. With NORMAL it does not wait for that, and neither do
+files. The server that speaks S3 runs on this machine and keeps objects in memory: a real one is slower by the
+network, and by what it does to keep them.
 
 Appends go to sessions at random, the same ones on all sides. "stored" is what a file held before them. Each
 session that is appended to has a live agent, so that with many stored, most appends find their agent's window
@@ -18,6 +23,7 @@ out of the processor's cache. Figures are medians, with the quartiles in bracket
 import itertools
 import os
 import shutil
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from functools import partial
@@ -25,11 +31,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from strands.session.file_session_manager import FileSessionManager
+from strands.session.s3_session_manager import S3SessionManager
 
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
 
 from .contenders import (
-    Synchronous,
     append,
     appends_to,
     connect,
@@ -41,93 +47,106 @@ from .contenders import (
     list_messages,
     select,
 )
-from .filling import HISTORY, fill_database, fill_folder, session_ids
-from .timing import Task, Timing, measure, print_table, verdict
+from .filling import HISTORY, fill_bucket, fill_database, fill_folder, session_ids
+from .names import BARE, DUMPED, FILES, LIVE, MODES, OURS, S3, Synchronous
+from .report import Chart, Report, verdict
+from .stores import S3Server, s3_server
+from .timing import Spread, Task, Timing, measure
 
 Contenders = dict[tuple[int, str], Iterator[Task]]
+Curves = dict[str, dict[int, Spread]]
 
 APPEND_BUDGET = READ_BUDGET = FLAT_BUDGET = 1.5  # times
 OPEN_BUDGET = 150  # microseconds
-FILES_STORED = 10_000  # messages, at most, in a folder
-BARE, DUMPED, FILES = "bare SQLite", "bare + json.dumps", "FileSessionManager"
-REPOSITORY, LIVE, READ = "create_message", "live agent", "list_messages"
+FILES_STORED = 10_000  # messages, at most, in a folder or a bucket
+COUNTED = "messages stored"
 
 
 class Stock(NamedTuple):
-    """Messages that are stored already, with us and, if they are not too many, as files."""
+    """Messages that are stored already, with us and, if they are not too many, as files and objects."""
 
     ids: list[str]
     database: Path
     files: Path | None
+    objects: S3SessionManager | None
 
 
-def run(folder: Path, quick: bool) -> None:
+def run(folder: Path, quick: bool, report: Report) -> None:
     """Measure all of it.
 
     Args:
         folder: Where the files go.
         quick: Take smaller files, and fewer rounds.
+        report: Where the figures go.
     """
     rounds = 10 if quick else 40
-    stocks = {}
-    for stored in (100, 10_000) if quick else (100, 10_000, 1_000_000):
-        ids, database = session_ids(stored // HISTORY), folder / f"{stored}.db"
-        files = folder / f"{stored}" if stored <= FILES_STORED else None
-        fill_database(database, len(ids))
-        if files:
-            fill_folder(files, len(ids))
-        stocks[stored] = Stock(ids, database, files)
-    measure_reads(stocks, rounds)
-    measure_appends(stocks, rounds, "FULL")
-    measure_appends(stocks, rounds, "NORMAL")
-    measure_opening(folder, 10_000 if quick else 100_000, rounds)
+    with s3_server() as server:
+        stocks = {
+            stored: _stock(folder, stored, server) for stored in ((100, 10_000) if quick else (100, 10_000, 1_000_000))
+        }
+        reads = measure_reads(stocks, rounds, report)
+        appends: Curves = {}
+        for mode in MODES:
+            appends |= measure_appends(stocks, rounds, mode, report)
+    title = "Append one message: time (less is better)"
+    report.chart(Chart("append", title, (COUNTED, "µs"), {"": appends}, writes=True))
+    title = "Read a session of 100 messages back: time for each message (less is better)"
+    report.chart(Chart("read", title, (COUNTED, "µs"), {"": reads}, writes=False))
+    measure_opening(folder, 10_000 if quick else 100_000, rounds, report)
 
 
-def measure_reads(stocks: Mapping[int, Stock], rounds: int) -> None:
+def measure_reads(stocks: Mapping[int, Stock], rounds: int, report: Report) -> Curves:
     """Read whole sessions back."""
     with ExitStack() as stack:
         contenders: Contenders = {}
-        for stored, (ids, database, files) in stocks.items():
-            contenders[stored, BARE] = select(stack.enter_context(closing(connect(database, "FULL"))), ids)
-            contenders[stored, READ] = list_messages(stack.enter_context(SQLiteSessionRepository(database)), ids)
+        for stored, (ids, database, files, objects) in stocks.items():
+            contenders[stored, BARE["FULL"]] = select(stack.enter_context(closing(connect(database, "FULL"))), ids)
+            contenders[stored, OURS["FULL"]] = list_messages(
+                stack.enter_context(SQLiteSessionRepository(database)), ids
+            )
             if files:
                 contenders[stored, FILES] = list_messages(FileSessionManager(ids[0], str(files)), ids)
-        timings = measure(contenders, rounds, batch=5)
-    _print_against_bare(f"Read back {HISTORY} messages: µs per message", timings, READ_BUDGET, HISTORY)
+            if objects:
+                contenders[stored, S3] = list_messages(objects, ids)
+        timings = measure(contenders, rounds, batch=5, slow=[key for key in contenders if key[1] == S3])
+    _report(f"Read back {HISTORY} messages: µs per message", timings, "FULL", READ_BUDGET, report, HISTORY)
+    return _curves(timings, HISTORY)
 
 
-def measure_appends(stocks: Mapping[int, Stock], rounds: int, synchronous: Synchronous) -> None:
+def measure_appends(stocks: Mapping[int, Stock], rounds: int, mode: Synchronous, report: Report) -> Curves:
     """Append single messages, each in a transaction of its own."""
     batch = 25
     with ExitStack() as stack:
         contenders: Contenders = {}
-        for stored, (ids, database, files) in stocks.items():
+        for stored, (ids, database, files, objects) in stocks.items():
             appends = list(itertools.islice(appends_to(ids), (rounds + 1) * batch))
             bare, dumped, repository, live = (
                 _copy(database, name) for name in ("bare", "dumped", "repository", "live")
             )
-            contenders[stored, BARE] = insert(
-                stack.enter_context(closing(connect_to_append(bare, synchronous))), appends
+            contenders[stored, BARE[mode]] = insert(
+                stack.enter_context(closing(connect_to_append(bare, mode))), appends
             )
-            contenders[stored, DUMPED] = dump_and_insert(
-                stack.enter_context(closing(connect_to_append(dumped, synchronous))), appends
+            contenders[stored, DUMPED[mode]] = dump_and_insert(
+                stack.enter_context(closing(connect_to_append(dumped, mode))), appends
             )
-            contenders[stored, REPOSITORY] = create(
-                stack.enter_context(SQLiteSessionRepository(repository, synchronous=synchronous)), appends
+            contenders[stored, OURS[mode]] = create(
+                stack.enter_context(SQLiteSessionRepository(repository, synchronous=mode)), appends
             )
             managers = {
-                session_id: stack.enter_context(SQLiteSessionManager(session_id, live, synchronous=synchronous))
+                session_id: stack.enter_context(SQLiteSessionManager(session_id, live, synchronous=mode))
                 for session_id in dict.fromkeys(session_id for session_id, _, _ in appends)
             }
-            contenders[stored, LIVE] = append(managers, appends)
-            if files:
-                copy = shutil.copytree(files, f"{files}-{synchronous}")
-                contenders[stored, FILES] = create(FileSessionManager(ids[0], copy), appends)
+            contenders[stored, LIVE[mode]] = append(managers, appends)
+            if mode == "NORMAL" and files and objects:
+                contenders[stored, FILES] = create(FileSessionManager(ids[0], str(files)), appends)
+                contenders[stored, S3] = create(objects, appends)
         timings = measure(contenders, rounds, batch)
-    _print_against_bare(f"Append one message, synchronous={synchronous}: µs", timings, APPEND_BUDGET)
+    title = f"Append one message, {'waiting' if mode == 'FULL' else 'not waiting'} for the disk: µs"
+    _report(title, timings, mode, APPEND_BUDGET, report)
+    return _curves({key: timing for key, timing in timings.items() if key[1] not in (DUMPED[mode], LIVE[mode])})
 
 
-def measure_opening(folder: Path, sessions: int, rounds: int) -> None:
+def measure_opening(folder: Path, sessions: int, rounds: int, report: Report) -> None:
     """Construct managers for sessions that exist."""
     database, files, ids = folder / "sessions.db", folder / "sessions", session_ids(sessions)
     few = ids[:1000]
@@ -140,31 +159,71 @@ def measure_opening(folder: Path, sessions: int, rounds: int) -> None:
         }
         ours, theirs = measure(contenders, rounds, batch=25).values()
     budget = verdict(ours.spread().middle, OPEN_BUDGET)
-    print_table(
+    report.table(
         "Construct a manager for a session that exists, while another one is alive: µs",
         ("", "sessions", "µs", "over ours", "budget"),
         [
             ("SQLiteSessionManager", f"{sessions:,}", str(ours.spread()), "", budget),
             (FILES, f"{len(few):,}", str(theirs.spread()), str(theirs.ratio(ours)), ""),
         ],
-        labels=1,
     )
 
 
-def _print_against_bare(title: str, timings: dict[tuple[int, str], Timing], budget: float, scale: float = 1) -> None:
-    """Print every time over that of bare SQLite, and over the same with the fewest messages stored."""
+def _stock(folder: Path, stored: int, server: S3Server) -> Stock:
+    ids, database = session_ids(stored // HISTORY), folder / f"{stored}.db"
+    fill_database(database, len(ids))
+    if stored > FILES_STORED:
+        return Stock(ids, database, None, None)
+    files = folder / f"{stored}"
+    objects = server.open(files, ids[0])
+    fill_folder(files, len(ids))
+    fill_bucket(objects, len(ids))
+    return Stock(ids, database, files, objects)
+
+
+def _report(
+    title: str,
+    timings: Mapping[tuple[int, str], Timing],
+    mode: Synchronous,
+    budget: float,
+    report: Report,
+    scale: float = 1,
+) -> None:
+    """Show every time over that of bare SQLite, over ours, and over the same with the fewest messages stored."""
     fewest = min(stored for stored, _ in timings)
+    names = list(dict.fromkeys(name for _, name in timings))
     rows = []
-    for name in (BARE, DUMPED, READ, REPOSITORY, LIVE, FILES):
-        for stored in sorted(stored for stored, found in timings if found == name):
-            timing = timings[stored, name]
-            cells = [name, f"{stored:,}", str(timing.spread(scale))]
-            for other, limit in ((timings[stored, BARE], budget), (timings[fewest, name], FLAT_BUDGET)):
-                ratio = timing.ratio(other)
-                judged = name in (READ, REPOSITORY, LIVE)
-                cells += ["", ""] if timing is other else [str(ratio), verdict(ratio.middle, limit) if judged else ""]
-            rows.append(cells)
-    print_table(title, ("", "stored", "µs", "over bare", "budget", f"over {fewest}", "budget"), rows, labels=1)
+    for name, stored in itertools.product(names, dict.fromkeys(stored for stored, _ in timings)):
+        timing = timings.get((stored, name))
+        if timing is None:
+            continue
+        over = {other: _over(timing, timings[stored, other]) for other in (BARE[mode], OURS[mode])}
+        judged = name in (OURS[mode], LIVE[mode])
+        rows.append(
+            [
+                name,
+                f"{stored:,}",
+                str(timing.spread(scale)),
+                over[BARE[mode]],
+                verdict(timing.ratio(timings[stored, BARE[mode]]).middle, budget) if judged else "",
+                over[OURS[mode]],
+                _over(timing, timings[fewest, name]),
+                verdict(timing.ratio(timings[fewest, name]).middle, FLAT_BUDGET) if judged and stored > fewest else "",
+            ]
+        )
+    header = ("", "stored", "µs", "over bare", "budget", "over ours", f"over {fewest} stored", "budget")
+    report.table(title, header, rows)
+
+
+def _over(timing: Timing, other: Timing) -> str:
+    return "" if timing is other else str(timing.ratio(other))
+
+
+def _curves(timings: Mapping[tuple[int, str], Timing], scale: float = 1) -> Curves:
+    curves: Curves = defaultdict(dict)
+    for (stored, name), timing in timings.items():
+        curves[name][stored] = timing.spread(scale)
+    return curves
 
 
 def _copy(path: Path, name: str) -> Path:

@@ -1,17 +1,13 @@
-"""Timing side by side, and tables of what came out.
+"""Timing side by side.
 
 A contender is an iterator of tasks, of which only the call is timed: what its generator does between two
 tasks is free. In every round each contender has a turn, a batch of tasks, and each round another one begins,
-so that a noisy moment of the machine hits all alike. Ratios and differences are taken round by round.
+so that a noisy moment of the machine hits all alike. Ratios and differences are taken round by round. Who is a
+hundred times slower than the others has a single task in every seventh round.
 """
 
-import os
-import platform
-import sqlite3
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from statistics import median, quantiles
@@ -20,6 +16,7 @@ from typing import NamedTuple, TypeVar
 
 Task = Callable[[], object]
 Key = TypeVar("Key")
+SELDOM = 7  # rounds
 
 
 class Spread(NamedTuple):
@@ -70,17 +67,22 @@ class Timing:
         return Spread.of([(mine - theirs) / scale for mine, theirs in self._beside(other)])
 
     def _beside(self, other: "Timing") -> Iterator[tuple[float, float]]:
-        return zip(map(median, self.rounds), map(median, other.rounds), strict=True)
+        for mine, theirs in zip(self.rounds, other.rounds, strict=True):
+            if mine and theirs:
+                yield median(mine), median(theirs)
 
 
-def interleave(contenders: Mapping[Key, Iterator[Task]], rounds: int, batch: int) -> dict[Key, Timing]:
-    """Let every contender have its turn in every round."""
+def interleave(
+    contenders: Mapping[Key, Iterator[Task]], rounds: int, batch: int, slow: Collection[Key] = ()
+) -> dict[Key, Timing]:
+    """Let every contender have its turn in every round, but the slow ones only now and then."""
     timings = {name: Timing() for name in contenders}
     order = list(contenders)
-    for _ in range(rounds):
+    for number in range(rounds):
         for name in order:
             before, taken = bytes_written(), []
-            for task in islice(contenders[name], batch):
+            tasks = batch if name not in slow else int(number % SELDOM == 0)
+            for task in islice(contenders[name], tasks):
                 start = perf_counter_ns()
                 task()
                 taken.append((perf_counter_ns() - start) / 1000)
@@ -90,10 +92,12 @@ def interleave(contenders: Mapping[Key, Iterator[Task]], rounds: int, batch: int
     return timings
 
 
-def measure(contenders: Mapping[Key, Iterator[Task]], rounds: int, batch: int) -> dict[Key, Timing]:
+def measure(
+    contenders: Mapping[Key, Iterator[Task]], rounds: int, batch: int, slow: Collection[Key] = ()
+) -> dict[Key, Timing]:
     """Interleave after a round to warm up, which does not count."""
-    interleave(contenders, 1, batch)
-    return interleave(contenders, rounds, batch)
+    interleave(contenders, 1, batch, slow)
+    return interleave(contenders, rounds, batch, slow)
 
 
 def bytes_written() -> int:
@@ -103,31 +107,3 @@ def bytes_written() -> int:
     except OSError:
         return 0
     return next(int(line.split()[1]) for line in counters.splitlines() if line.startswith("wchar:"))
-
-
-def verdict(figure: float, budget: float) -> str:
-    """Say whether a figure keeps to its budget."""
-    return f"{budget:g} {'ok' if figure <= budget else 'OVER'}"
-
-
-def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]], labels: int) -> None:
-    """Print rows as aligned columns: so many labels to the left, and figures to the right."""
-    lines = [header, *rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    print(f"\n{title}")
-    for line in lines:
-        cells = [
-            cell.ljust(width) if index < labels else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        print("  " + "  ".join(cells).rstrip())
-    sys.stdout.flush()
-
-
-def describe_machine() -> str:
-    """Say on what the figures were taken."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return (
-        f"{platform.platform()}, {cores} cores, Python {platform.python_version()}, "
-        f"SQLite {sqlite3.sqlite_version}, strands-agents {version('strands-agents')}"
-    )
