@@ -3,6 +3,8 @@
 `sessions.active_at` is brought up to date by triggers: at once for all that happens once a turn or less often,
 and once every `SWEEP` messages for the messages since. What the last sweep has not seen is among the last
 `RECENT` rows of `messages`, which a listing reads as well.
+
+The triggers are in every file that there is: `SWEEP` and what they are made of change only with a new migration.
 """
 
 SWEEP = 256

@@ -2,24 +2,20 @@
 
 import operator
 import sqlite3
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from . import metadata as session_metadata
-from .activity import ACTIVE_AT, RECENT_ACTIVITY
+from .activity import RECENT_ACTIVITY
 from .codec import decode
 from .content import texts
 from .database import MOST, Database, Row
-from .erasure import erase
-from .errors import UnreadableError, session_exception
+from .errors import UnreadableError
 
 _PREVIEW = 100  # characters
 _AFTER_ALL = "\U0010ffff"  # the last text that there is
-_DELETING = 0.02  # seconds that one transaction of `delete_sessions` goes on for; other writers wait for it
-_PAUSE = 0.01  # seconds between two of them, which others take to write
 
 
 @dataclass(frozen=True)
@@ -108,13 +104,12 @@ class Filter:
 
 def list_sessions(database: Database, wanted: Filter, *, limit: int | None, offset: int) -> list[SessionSummary]:
     """Return the sessions that are meant, newest activity first; see `SQLiteSessionRepository.list_sessions`."""
-    limit = MOST if limit is None else operator.index(limit)
-    offset = operator.index(offset)
-    if offset < 0 or limit < 0:
+    most, first = MOST if limit is None else operator.index(limit), operator.index(offset)
+    if most < 0 or first < 0:
         raise ValueError(f"limit=<{limit}>, offset=<{offset}> | must not be negative")
-    limit, offset = min(limit, MOST), min(offset, MOST)
+    most, first = min(most, MOST), min(first, MOST)
     with database.transaction(write=False) as connection:
-        return [summarize(connection, *row) for row in wanted.select(connection, limit, offset)]
+        return [summarize(connection, *row) for row in wanted.select(connection, most, first)]
 
 
 def summarize(connection: sqlite3.Connection, session_id: str, active_at: str) -> SessionSummary:
@@ -143,51 +138,6 @@ def summarize(connection: sqlite3.Connection, session_id: str, active_at: str) -
         message_count,
         min((beginning for beginning in beginnings if beginning), default=("", ""), key=lambda found: str(found[0]))[1],
     )
-
-
-def delete_session(database: Database, *session_ids: str) -> None:
-    """Delete sessions with all that they hold; see `SQLiteSessionRepository.delete_session`."""
-    deleted = False
-    try:
-        for session_id in session_ids:
-            if not database.write("DELETE FROM sessions WHERE session_id = ?", (session_id,)):
-                raise session_exception(f"Session {session_id} does not exist")
-            deleted = True
-    finally:
-        if deleted:
-            erase(database, ids=True)  # which reads the whole file, so once for all of them
-
-
-def delete_sessions(database: Database, wanted: Filter, progress: Callable[[int], None] | None = None) -> int:
-    """Delete the sessions that are meant, a few at a time; see `SQLiteSessionRepository.delete_sessions`."""
-    with database.transaction(write=False) as connection:
-        going = [session_id for session_id, _ in wanted.select(connection)]
-    deleted = 0
-    try:
-        while going:
-            with database.transaction() as connection:
-                count = _delete_some(connection, wanted, going)
-            deleted += count
-            if progress is not None:
-                progress(deleted)
-            time.sleep(_PAUSE)
-    finally:
-        if deleted:
-            erase(database, ids=True)
-    return deleted
-
-
-def _delete_some(connection: sqlite3.Connection, wanted: Filter, going: list[str]) -> int:
-    """Delete from the end of a list, for a moment, the sessions that still are meant; return how many were."""
-    condition, parameters = session_metadata.condition(connection, wanted.metadata)
-    delete = f"DELETE FROM sessions WHERE session_id = ? AND {condition} AND {ACTIVE_AT} > ? AND {ACTIVE_AT} < ?"
-    end = time.monotonic() + _DELETING
-    count = 0
-    while going:
-        count += connection.execute(delete, (going.pop(), *parameters, wanted.after, wanted.before)).rowcount
-        if time.monotonic() > end:
-            break
-    return count
 
 
 def _first_user_text(connection: sqlite3.Connection, session_id: str, agent_id: str) -> tuple[str, str] | None:

@@ -1,4 +1,8 @@
-"""One connection to a database file: how it is opened, and what its users wish of it."""
+"""One connection to a database file: how it is opened, and what its users wish of it.
+
+A pragma that every connection needs to write is in `open_to_write`; one that a user of the file can choose, in
+`Connection.apply`; one that reading needs as well, in `open_read_only` too.
+"""
 
 import os
 import sqlite3
@@ -64,6 +68,11 @@ class Connection:
             self.raw.execute(f"PRAGMA synchronous = {settings.synchronous}")  # which waits while a file is created
         self.settings = settings
 
+    def wait_at_most(self, seconds: float) -> None:
+        """Wait no longer for another writer, until settings are applied again."""
+        self.raw.execute(f"PRAGMA busy_timeout = {max(int(seconds * 1000), 1)}")
+        self.settings = None
+
 
 def open_to_write(path: str, settings: Settings, connect: Connect | None) -> Connection:
     """Open a file, creating or upgrading its tables as needed.
@@ -114,8 +123,11 @@ def open_raw(path: str, connect: Connect | None) -> sqlite3.Connection:
     if not all(hasattr(raw, name) for name in ("execute", "in_transaction", "isolation_level", "Error")):
         raise TypeError(f"connect | gave {type(raw).__name__}, not a connection of `sqlite3` or of a driver like it")
     try:
+        if hasattr(raw, "autocommit"):  # from Python 3.12 on
+            raw.autocommit = True
         raw.isolation_level = None
         raw.row_factory = None
+        raw.text_factory = str
         _in_another_thread(lambda: check_sqlite(raw))
     except BaseException as error:
         raw.close()

@@ -88,7 +88,7 @@ def copy_session(
         return
     content = read_content(source, session_id, agent_ids, multi_agent_ids)
     content.session = replace(content.session, session_id=new_id)
-    if target.read_session(new_id) is not None:
+    if _exists(target, new_id):
         raise SessionException(f"Session {new_id} already exists")
     if isinstance(target, SQLiteSessionRepository):
         for error in write_contents(target, [content]).values():
@@ -277,6 +277,16 @@ def _as_elsewhere(
         for message in messages
     ]
     return replace(agent, conversation_manager_state=state), held
+
+
+def _exists(target: SessionRepository, session_id: str) -> bool:
+    try:
+        return target.read_session(session_id) is not None
+    except SessionException:
+        raise
+    except Exception as error:
+        problem, cause = first_line(error), harmless(error)
+    raise SessionException(f"Session {session_id} was not copied: {problem}. Written so far: nothing") from cause
 
 
 class _State:

@@ -10,9 +10,9 @@ from types import TracebackType
 from typing import Any, TypeVar, overload
 
 from . import files, pool
-from .connection import Connect, Connection, Settings, check_own_sqlite
+from .connection import Connect, Connection, Settings, check_own_sqlite, raise_as_standard
 from .errors import UnreadableError, database_exception, session_exception
-from .forking import FORK_GATE
+from .fork_gate import FORK_GATE
 
 Row = tuple[Any, ...]
 _Record = TypeVar("_Record")
@@ -104,42 +104,48 @@ class Database:
             return rows if decoded is None else list(map(decoded, rows))
 
     def write(
-        self, sql: str, parameters: Sequence[Any] = (), violated: Callable[[Exception], Exception] | None = None
+        self,
+        sql: str,
+        parameters: Sequence[Any] = (),
+        violated: Callable[[Exception], Exception | None] = lambda error: None,
     ) -> int:
         """Run one statement as a transaction of its own and return how many rows it changed.
 
         Args:
             sql: The statement.
             parameters: Its parameters.
-            violated: Says what it means if a constraint does not allow it.
+            violated: Says what it means if a constraint does not allow it, or None if it cannot tell.
 
         Raises:
             SessionException: If SQLite fails, or another writer takes too long.
         """
         with _Visit(self, writing=True) as connection:
-            if connection.in_transaction:  # of this thread, which could still be rolled back
-                raise session_exception(
-                    f"{self.path} | nothing can be written in the middle of what this thread does: in the `progress` of"
-                    " a backup, for example"
-                )
+            if connection.in_transaction:
+                raise self._refusal()
             try:
                 return connection.execute(sql, parameters).rowcount
             except connection.IntegrityError as error:
-                if violated is None:
+                meaning = violated(error)
+                if meaning is None:
                     raise
-                raise violated(error) from error
+                raise meaning from error
 
     @contextmanager
     def transaction(self, *, write: bool = True) -> Iterator[sqlite3.Connection]:
         """Run several statements as one: all of them happen, or none; readers see the same moment throughout.
 
         Args:
-            write: Whether anything is written; a transaction that only reads never waits.
+            write: Whether anything is written; a transaction that only reads waits for no writer.
 
         Raises:
             SessionException: As `write`.
         """
         with _Visit(self, writing=write) as connection:
+            if connection.in_transaction:
+                if write:
+                    raise self._refusal()
+                yield connection  # of one moment already
+                return
             connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
             try:
                 yield connection
@@ -149,18 +155,28 @@ class Database:
                     connection.execute("ROLLBACK")
                 raise
 
+    def _refusal(self) -> Exception:
+        """Say why nothing is written inside a transaction of the same thread: it could still be rolled back."""
+        return session_exception(
+            f"{self.path} | nothing can be written in the middle of what this thread does: in the `progress` of a"
+            " backup, for example"
+        )
+
     def empty_log(self) -> bool:
         """Bring the write-ahead log into the file and cut it off, so that it holds nothing that was deleted.
 
         Returns:
-            False if a reader that holds an older view of the database keeps it from being done.
+            False if a reader that holds an older view of the database, or another process that writes, keeps it from
+            being done for a second.
+
+        Raises:
+            SessionException: If SQLite fails, or a thread of this process writes for too long.
         """
         end = time.monotonic() + _LOG_WAIT
         while True:
             visit = _Visit(self, writing=True)
             with visit as connection:
-                connection.execute(f"PRAGMA busy_timeout = {_LOG_WAIT * 1000}")
-                visit.connection.settings = None  # to be set again when it is next used
+                visit.connection.wait_at_most(_LOG_WAIT)
                 (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             if not busy:
                 self._sync_log()
@@ -207,7 +223,7 @@ class _Visit:
                     raise sqlite3.OperationalError("database is locked")
             self.connection = database._pool.connection(database._settings)
             if waited > timeout / 10:  # with less, it is not worth a statement
-                self._wait_for_the_rest(timeout - waited)
+                self._wait_at_most(timeout - waited)
         except BaseException as error:
             if has_turn:
                 queue.release()
@@ -217,14 +233,12 @@ class _Visit:
             raise
         return self.connection.raw
 
-    def _wait_for_the_rest(self, seconds: float) -> None:
-        connection = self.connection
+    def _wait_at_most(self, seconds: float) -> None:
         try:
-            connection.raw.execute(f"PRAGMA busy_timeout = {max(int(seconds * 1000), 1)}")
-            connection.settings = None  # to be set again when it is next used
-        except BaseException:
-            connection.lock.release()
-            raise
+            self.connection.wait_at_most(seconds)
+        except BaseException as error:
+            self.connection.lock.release()
+            raise_as_standard(self.connection.raw, error)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -237,5 +251,7 @@ class _Visit:
         FORK_GATE.leave()
         if error is None:
             return
+        if "readonly" in str(error):  # where SQLite could not open to write, it has opened to read: the next one may
+            self.connection.close()
         if isinstance(error, (raw.Error, UnicodeDecodeError, UnreadableError)):
             raise database_exception(database.path, error, database._settings.timeout) from error

@@ -1,4 +1,4 @@
-"""How failures are worded: every one is a `SessionException` that names the file.
+"""How failures are worded: as a `SessionException`, which names the file where SQLite or the file is the reason.
 
 Nothing here puts text of a conversation into a message: ids, types and places only.
 """
@@ -31,12 +31,14 @@ def database_exception(path: str, error: BaseException, timeout: float) -> "Sess
     """
     without_content(error)
     said = str(error)
+    if isinstance(error, OSError):
+        return session_exception(f"{path} | {said}")
     if isinstance(error, UnicodeDecodeError) or "Could not decode to UTF-8" in said:
         said = "a row holds text that is not UTF-8"
         error.args = (said,)  # in the place of one that repeats the row
     elif "user-defined function" in said:
         said = "a row holds what is not JSON"
-    elif isinstance(error, UnreadableError) or "malformed" in said:
+    elif isinstance(error, UnreadableError) or "malformed" in said or "unsupported file format" in said:
         pass
     elif "locked" in said or "busy" in said:
         return session_exception(f"{path} | another writer held the database for more than {timeout:g} seconds")
@@ -57,7 +59,7 @@ def database_exception(path: str, error: BaseException, timeout: float) -> "Sess
 
 
 def without_content(error: BaseException) -> None:
-    """Take from an error about text that is not Unicode the text."""
+    """Remove the text that could not be decoded or encoded from an error."""
     if isinstance(error, (UnicodeDecodeError, UnicodeEncodeError)):
         error.object = type(error.object)()
         error.args = (error.encoding, error.object, error.start, error.end, error.reason)

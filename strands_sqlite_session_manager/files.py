@@ -30,13 +30,7 @@ def resolve(db_path: str | os.PathLike[str] | None) -> str:
     if db_path is None:
         source = ENVIRONMENT_VARIABLE
         db_path = os.environ.get(ENVIRONMENT_VARIABLE, DEFAULT_PATH)
-    given = os.fspath(db_path)
-    if not isinstance(given, str):
-        raise TypeError(f"{source}=<{given!r}> | path must be text")
-    if not given.strip():
-        raise ValueError(f"{source} | path cannot be empty")
-    if "\0" in given or given.encode(errors="ignore").decode() != given:
-        raise ValueError(f"{source}=<{given!a}> | path cannot hold NUL or what is not Unicode")
+    given = checked(db_path, source)
     if given == MEMORY:
         return MEMORY
     named = os.path.expanduser(given)
@@ -47,6 +41,27 @@ def resolve(db_path: str | os.PathLike[str] | None) -> str:
     elif not os.path.isfile(path):
         raise session_exception(f"{path} | not a file that could be a database")
     return path
+
+
+def checked(path: str | os.PathLike[str], name: str) -> str:
+    """Return a path that a person gave, as text.
+
+    Args:
+        path: The path.
+        name: What to call it in an error.
+
+    Raises:
+        TypeError: If it is not text.
+        ValueError: If it is empty, or holds what SQLite cannot take.
+    """
+    given = os.fspath(path)
+    if not isinstance(given, str):
+        raise TypeError(f"{name}=<{given!r}> | path must be text")
+    if not given.strip():
+        raise ValueError(f"{name} | path cannot be empty")
+    if "\0" in given or given.encode(errors="ignore").decode() != given:
+        raise ValueError(f"{name}=<{given!a}> | path cannot hold NUL or what is not Unicode")
+    return given
 
 
 def create_private(path: str) -> None:
@@ -89,8 +104,8 @@ def check_companions(path: str) -> None:
     """Refuse what SQLite would write to beside a database, if somebody else may have put it there to read along.
 
     Raises:
-        SessionException: If there is a link, or a file that others own, or can read or write where they cannot read or
-            write the database.
+        SessionException: If there is a link, or a file of somebody who does not own the database, or one that is open
+            to more people than the database and not our own.
     """
     if path == MEMORY or os.name != "posix":
         return

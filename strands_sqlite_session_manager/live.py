@@ -52,6 +52,7 @@ class LiveAgent:
         self._held = Held()
         self._owed: list[tuple[str, Row]] = []  # what the next write must make up for: a redaction that failed
         self.leaves_traces = False  # of what was redacted, until the caller has erased them
+        self.traces_are_told = False  # whether an exception has said so
 
     def create(self, messages: list[Message], columns: Mapping[str, Any]) -> bool:
         """Store a new agent with the messages it already holds.

@@ -11,6 +11,7 @@ from . import files
 from .connection import open_raw
 from .database import Database
 from .errors import session_exception
+from .metadata import is_metadata
 from .tables import COLUMNS, JSON, KEYS
 from .window import is_window
 
@@ -21,7 +22,7 @@ def backup(
     database: Database, destination: str | os.PathLike[str], progress: Callable[[int, int], None] | None
 ) -> None:
     """Copy the database to a new file; see `SQLiteSessionRepository.backup`."""
-    path = os.path.abspath(os.path.expanduser(os.fspath(destination)))
+    path = os.path.abspath(os.path.expanduser(files.checked(destination, "destination")))
     # SQLite would apply a log of another file that it finds beside the backup.
     for log in (f"{path}-wal", f"{path}-journal"):
         if os.path.lexists(log):
@@ -66,6 +67,9 @@ def vacuum(database: Database) -> None:
 
 def _orphans(connection: sqlite3.Connection) -> Iterator[str]:
     for table, rowid, parent, _ in connection.execute("PRAGMA foreign_key_check").fetchall():
+        if table not in KEYS:
+            yield f"A row of {table} belongs to no row of {parent}."
+            continue
         keys = ", ".join(KEYS[table])
         row = connection.execute(f"SELECT {keys} FROM {table} WHERE rowid = ?", (rowid,)).fetchone()
         yield f"{_name(table, row)} belongs to no row of {parent}."
@@ -91,7 +95,9 @@ def _problem(column: str, value: bytes) -> str | None:
         return "is not JSON"
     if column == "live_messages":
         return None if is_window(decoded) else "is not made of ranges and messages"
-    return None if isinstance(decoded, dict) else "is not a JSON object"
+    if not isinstance(decoded, dict):
+        return "is not a JSON object"
+    return None if column != "metadata" or is_metadata(decoded) else "holds something else than strings"
 
 
 def _unnumbered(connection: sqlite3.Connection) -> Iterator[str]:

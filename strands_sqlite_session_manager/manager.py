@@ -17,7 +17,6 @@ from . import metadata as session_metadata
 from .codec import decode_state, encode_state, timestamp
 from .database import Row
 from .erasure import erase
-from .errors import UnreadableError
 from .exceptions import StaleSessionException
 from .identifiers import validate_id
 from .internals import AgentReader, Hooks, restore_internal_state
@@ -153,9 +152,11 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
                     return False
                 logger.debug("agent_id=<%s> | session_id=<%s> | restoring agent", agent.agent_id, self.session_id)
                 self._put_back(columns, agent, live, connection)
-            except (AttributeError, LookupError, TypeError) as error:  # JSON, but not what was stored there
-                raise UnreadableError(
-                    f"the agent {agent.agent_id} of session {self.session_id} cannot be restored from what is stored"
+            except (AttributeError, LookupError, TypeError) as error:  # in Strands, the conversation manager, or `load`
+                raise SessionException(
+                    f"{self._database.path} | agent {agent.agent_id} of session {self.session_id} cannot be restored: a"
+                    f" {type(error).__name__}, in its conversation manager or because what is stored was changed, which"
+                    " `strands-sqlite check` may tell and a file that `backup` made can mend"
                 ) from error
         return True
 
@@ -242,8 +243,18 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
                     raise self._refusal("agents", "agent_id", f"Agent {agent.agent_id}", agent.agent_id) from error
                 raise
             if live.leaves_traces:  # also of an earlier redaction, which failed and was made up for now
-                erase(self._database, ids=False)
-                live.leaves_traces = False
+                self._erase(live)
+
+    def _erase(self, live: LiveAgent) -> None:
+        """Clean the file of what an agent has redacted; tell once if that fails, and try again at every event."""
+        try:
+            erase(self._database, ids=False)
+            live.leaves_traces = live.traces_are_told = False
+        except SessionException as error:
+            if not live.traces_are_told:
+                live.traces_are_told = True
+                raise
+            logger.warning("session_id=<%s>, error=<%s> | traces are left", self.session_id, error)
 
     def _refusal(self, table: str, column: str, name: str, id_: str) -> SessionException:
         """Say why a write found nothing on the ids it knows: they are gone, or in another's hands."""

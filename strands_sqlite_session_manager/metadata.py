@@ -35,6 +35,11 @@ def checked(metadata: Mapping[str, str | None], *, removable: bool = False) -> d
     return plain
 
 
+def is_metadata(value: object) -> bool:
+    """Tell whether a value is what `checked` returns."""
+    return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
+
+
 def merge(connection: sqlite3.Connection, session_id: str, changes: Mapping[str, str | None]) -> None:
     """Merge changes into the metadata of a session; None removes a key.
 
@@ -62,7 +67,7 @@ def of_row(text: str, session_id: str) -> dict[str, str]:
     """Return the metadata of a session from its row.
 
     Raises:
-        UnreadableError: If they are something else than metadata.
+        UnreadableError: If they are not a JSON object.
     """
     found = decode(text, "metadata of session", session_id)
     if not isinstance(found, dict):

@@ -9,9 +9,11 @@ from collections import deque
 from dataclasses import replace
 
 from . import files, schema
-from .connection import Connect, Connection, Settings, open_read_only, open_to_write
+from .connection import Connect, Connection, Settings, open_read_only, open_to_write, raise_as_standard
 from .errors import session_exception
-from .forking import FORK_GATE
+from .fork_gate import FORK_GATE
+
+_NO_FILE = (-1, -1)
 
 
 class _Lease:
@@ -68,7 +70,7 @@ class Pool:
                 if not os.access(place, os.R_OK | os.W_OK):
                     raise PermissionError(f"{place} is not readable and writable")
             if self.connect is None:
-                schema.check_belongs_here(self.path)
+                schema.check_belongs_here(self.path, settings.timeout)
             status = os.stat(self.path)
             rest = replace(settings, timeout=max(end - time.monotonic(), 0.001))
             self._idle.append(self._open_another(rest))
@@ -102,9 +104,9 @@ class Pool:
         connection.lock.acquire()
         try:
             connection.apply(settings)
-        except BaseException:
+        except BaseException as error:
             connection.lock.release()
-            raise
+            raise_as_standard(connection.raw, error)
         return connection
 
     def close(self) -> None:
@@ -113,7 +115,7 @@ class Pool:
             while self._open:
                 self._open.pop().close()
 
-    def retire(self) -> None:
+    def retire(self, settings: Settings) -> None:
         """Make way for the pool of another file that has taken the place of this one's.
 
         What is in the log goes to the file that it belongs to, wherever that is now: SQLite would apply a log
@@ -121,15 +123,25 @@ class Pool:
 
         Raises:
             SessionException: If the log is in use, so that it cannot be emptied.
+            sqlite3.Error: If SQLite fails.
         """
         with self._lock:
             for connection in self._open[:1]:
                 with connection.lock:
-                    (busy, _, _) = connection.raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                    try:
+                        connection.wait_at_most(settings.timeout)
+                        (busy, _, _) = connection.raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                    except connection.raw.Error as error:
+                        raise_as_standard(connection.raw, error)
                 if busy:
                     raise session_exception(f"{self.path} | the log of the file that was here before is in use")
             self.close()
-            self._identity = (-1, -1)  # that of no file: with nothing open, the old one's can be given to another
+            self._identity = _NO_FILE  # with nothing open, the old one's can be given to another
+
+    @property
+    def is_retired(self) -> bool:
+        """Tell whether it has made way for another pool."""
+        return self._identity == _NO_FILE
 
     def _take_over(self) -> Connection | None:
         while True:
@@ -160,7 +172,8 @@ class MemoryPool(Pool):
     def connection(self, settings: Settings) -> Connection:
         """Return the one connection, locked for the calling thread."""
         (connection,) = self._open
-        connection.lock.acquire()
+        if not connection.lock.acquire(timeout=settings.timeout):
+            raise sqlite3.OperationalError("database is locked")
         return connection
 
 
@@ -171,7 +184,7 @@ class ReadOnlyPool(Pool):
         """Open the file, which must be there."""
         if not os.path.exists(self.path):
             raise session_exception(f"{self.path} | no such file")
-        schema.check_belongs_here(self.path)
+        schema.check_belongs_here(self.path, settings.timeout)
         status = os.stat(self.path)
         self._idle.append(self._open_another(settings))
         self._identity = (status.st_ino, status.st_dev)
@@ -205,27 +218,33 @@ def acquire(path: str, settings: Settings, connect: Connect | None = None, read_
         pool = ReadOnlyPool(path, connect)
         _every_pool.add(pool)
     else:
-        with _pools_lock:
-            registered = _pools.get(path)
-            if registered is None or not registered.is_current():
-                if registered is not None:
-                    registered.retire()
-                registered = _pools[path] = Pool(path, connect)
-            elif registered.connect != connect:
-                # A file that two libraries of SQLite have open in one process loses its locks when one closes it:
-                # https://sqlite.org/howtocorrupt.html, 2.2.1
-                raise session_exception(
-                    f"{path} | is in use in this process with another `connect`; give everybody the same function"
-                )
-            pool = registered
-            _every_pool.add(pool)
-            pool.users += 1
+        pool = _share(path, settings, connect)
     try:
         pool.prepare(settings)
     except BaseException:
         release(pool)
         raise
     return pool
+
+
+def _share(path: str, settings: Settings, connect: Connect | None) -> Pool:
+    """Return the pool that all users of a file have in common, with one more user."""
+    while True:
+        with _pools_lock:
+            pool = _pools.get(path)
+            if pool is None or pool.is_retired:
+                pool = _pools[path] = Pool(path, connect)
+                _every_pool.add(pool)
+            if pool.is_current():
+                if pool.connect != connect:
+                    # A file that two libraries of SQLite have open in one process loses its locks when one closes it:
+                    # https://sqlite.org/howtocorrupt.html, 2.2.1
+                    raise session_exception(
+                        f"{path} | is in use in this process with another `connect`; give everybody the same function"
+                    )
+                pool.users += 1
+                return pool
+        pool.retire(settings)  # which may have to wait, while others open other files
 
 
 def release(pool: Pool) -> None:

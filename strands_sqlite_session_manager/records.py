@@ -8,7 +8,7 @@ from strands.session.session_repository import SessionRepository
 from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
-from . import catalog
+from . import deletion
 from .codec import decode, decode_state, encode, encode_state, timestamp
 from .database import MOST, Database, Row
 from .erasure import erase
@@ -95,7 +95,7 @@ class Records(SessionRepository):
             ValueError: If the id is not allowed.
             SessionException: If there is no such session, or it cannot be deleted.
         """
-        catalog.delete_session(self._database, validate_id(session_id, "session"))
+        deletion.delete_session(self._database, validate_id(session_id, "session"))
 
     # -- agents --
 
@@ -413,10 +413,10 @@ _AGENT = (
 _MESSAGE = "found.message_id, stored.message, stored.redact_message, stored.created_at, stored.updated_at"
 
 
-def _violation(error: Exception, exists: str, orphan: str = "") -> SessionException:
-    """Say what a violated constraint means: the row exists, or what it belongs to does not."""
-    kind = str(error).partition(" constraint")[0]
-    return SessionException({"UNIQUE": exists, "FOREIGN KEY": orphan}.get(kind, str(error)))
+def _violation(error: Exception, exists: str, orphan: str = "") -> SessionException | None:
+    """Say what a violated constraint means: the row exists, or what it belongs to does not; None is something else."""
+    meaning = {"UNIQUE": exists, "FOREIGN KEY": orphan}.get(str(error).partition(" constraint")[0])
+    return SessionException(meaning) if meaning else None
 
 
 def _agent_columns(agent: SessionAgent) -> tuple[str, str, str]:

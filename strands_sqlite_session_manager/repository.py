@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 
 from strands.types.session import Session, SessionType
 
-from . import catalog, maintenance, search, session_fork
+from . import catalog, deletion, maintenance, search, session_fork
 from . import metadata as session_metadata
 from .catalog import Filter, SessionSummary
 from .database import MOST, Database
@@ -143,7 +143,7 @@ class SQLiteSessionRepository(Records):
         """
         if not metadata and updated_before is None:
             raise ValueError("metadata, updated_before | at least one is needed, or every session would be deleted")
-        return catalog.delete_sessions(self._database, Filter.of(metadata, None, updated_before))
+        return deletion.delete_sessions(self._database, Filter.of(metadata, None, updated_before))
 
     def fork_session(
         self,
@@ -231,6 +231,8 @@ class SQLiteSessionRepository(Records):
             progress: Is called from time to time with the pages copied and the pages there are, of 4,096 bytes.
 
         Raises:
+            TypeError: If the destination is not text.
+            ValueError: If it is empty, or holds what a path cannot.
             SessionException: If the destination exists, or cannot be written.
         """
         maintenance.backup(self._database, destination, progress)

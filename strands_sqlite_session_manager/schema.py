@@ -90,16 +90,23 @@ def _add_activity_and_views(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-# Step N brings a file from version N to N + 1. Append to it; never change a step that was released.
+# Step N brings a file from version N to N + 1. Append to it; never change a step that was released, nor what it is made
+# of: the statements above, in `activity.py` and in `views.py`. A new column also has its place in `tables.py`, in the
+# statements of `records.py` or `live.py` that write and read it, in README's schema, and in exports: `_FORMAT` of
+# `transfer.py` counts up where an older export lacks it.
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create_tables, _add_activity_and_views)
 VERSION = len(MIGRATIONS)
 
 
-def check_belongs_here(path: str) -> None:
+def check_belongs_here(path: str, timeout: float) -> None:
     """Refuse a file that is another program's, or newer, without touching it.
 
     Opening a foreign database to write can already change it (SQLite recovers and checkpoints what it
     finds), so this looks through a connection that cannot.
+
+    Args:
+        path: The file.
+        timeout: Seconds to wait for a program that has the file for itself.
 
     Raises:
         SessionException: If the file is not a SQLite database, not one of ours, or too new.
@@ -108,11 +115,12 @@ def check_belongs_here(path: str) -> None:
         return  # being created, or to be recovered first: `prepare` looks again when that is done
     # The main file alone tells, unless what it was last told is still in its write-ahead log.
     immutable = "" if _has_content(path + "-wal") else "&immutable=1"
-    connection = sqlite3.connect(f"file:{pathname2url(path)}?mode=ro{immutable}", uri=True, isolation_level=None)
+    uri = f"file:{pathname2url(path)}?mode=ro{immutable}"
+    connection = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None)
     try:
         version(connection, path)
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-        raise database_exception(path, error, 0) from error
+        raise database_exception(path, error, timeout) from error
     finally:
         connection.close()
 

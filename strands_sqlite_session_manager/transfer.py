@@ -107,14 +107,14 @@ def copy_rows(source: Database, target: Database, session_id: str, new_session_i
     """
     with source.transaction(write=False) as connection:
         rows = {kind: _select(connection, kind, session_id).fetchall() for kind in _KINDS}
-    if not rows["session"]:
-        raise session_exception(f"Session {session_id} does not exist")
+        if not rows["session"]:
+            raise session_exception(f"Session {session_id} does not exist")
+        known = metadata.of_row(rows["session"][0][_columns("session").index("metadata")], session_id)
     with target.transaction() as connection:
         if connection.execute("SELECT 1 FROM sessions WHERE session_id = ?", (new_session_id,)).fetchone():
             raise session_exception(f"Session {new_session_id} already exists")
         for kind, found in rows.items():
             connection.executemany(_insert(kind), ((new_session_id, *row) for row in found))
-        known = json.loads(rows["session"][0][_columns("session").index("metadata")])
         metadata.index_keys(connection, known)
     return len(rows["message"])
 
@@ -238,7 +238,7 @@ def _fits(column: str, line: dict[str, Any]) -> bool:
     if column == "live_messages":
         return is_window(value)
     if column == "metadata":
-        return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
+        return metadata.is_metadata(value)
     if column in JSON:
         return isinstance(value, dict)
     return isinstance(value, str) and value.encode(errors="ignore").decode() == value  # no lone surrogates

@@ -3,6 +3,8 @@
 SQLite's JSON functions stop a whole query at text that is not strict JSON, and Python writes `NaN` and
 `Infinity`: of a message that holds them, the views show no text. Nor do they of one with a lone surrogate, which is
 no UTF-8 and would stop Python.
+
+They are in every file that there is, and change only with a new migration.
 """
 
 # What counts is the replacement where a message was redacted, and what was said otherwise.

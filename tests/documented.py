@@ -334,7 +334,8 @@ def check_module(module: str, arguments: list[str]) -> None:
     assert program.origin is not None
     source = Path(program.origin).read_text(encoding="utf-8")
     for argument in arguments:
-        assert argument == "--help" or f'"{argument}"' in source, f"{module} does not know {argument}"
+        is_known = argument == "--help" or f'"{argument}"' in source or (ROOT / argument).exists()
+        assert is_known, f"{module} does not know {argument}"
 
 
 def check_pip(command: Command, place: Place) -> None:

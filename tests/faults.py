@@ -83,6 +83,16 @@ class Attempt:
     after_failure: bool = True
 
 
+def go_on(work: Work) -> None:
+    """Go on; SQLite may have opened the log to read only, which it does not tell before the first write."""
+    try:
+        work.go_on()
+    except Exception as error:
+        if "readonly" not in str(error):
+            raise
+        work.go_on()
+
+
 def attempt(disk: Disk, folder: Path, work: Work, fault: Fault, after: Any, tell: Callable[[Attempt], None]) -> None:
     """Do some work on a disk that fails, and go on when it works again; tell of it after both."""
     work.begin()
@@ -108,7 +118,7 @@ def attempt(disk: Disk, folder: Path, work: Work, fault: Fault, after: Any, tell
         result.problems.append("something half-done is visible")
     tell(result)
     try:
-        work.go_on()
+        go_on(work)
         result.problems += work.problems()
         result.held = None if work.agent is None else held(work.agent)
         work.end()

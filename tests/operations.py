@@ -18,9 +18,10 @@ from strands.types.session import SessionAgent, SessionMessage
 from strands_sqlite_session_manager import (
     SQLiteSessionManager,
     SQLiteSessionRepository,
-    catalog,
     copy_session,
+    deletion,
     erasure,
+    pages,
     schema,
 )
 from strands_sqlite_session_manager.stores import FileSessionRepository
@@ -141,15 +142,15 @@ def commanded(*arguments: str) -> Work:
 
 def delete_and_clean(folder: Path) -> None:
     """Delete a session as from a file in which every page needs to be cleaned."""
-    search = erasure._File.search
+    search = pages.PagesOnDisk.search
 
-    def suspect_all(file: erasure._File) -> tuple[dict[int, bytes], dict[int, list[int]]]:
+    def suspect_all(file: pages.PagesOnDisk) -> tuple[dict[int, bytes], dict[int, list[int]]]:
         with pytest.MonkeyPatch.context() as suspicious:
-            suspicious.setattr(erasure, "_holds_text", lambda page: page[0] in erasure._WITH_VALUES and any(page[3:5]))
+            suspicious.setattr(pages, "holds_text", lambda page: page[0] in pages._WITH_VALUES and any(page[3:5]))
             return search(file)
 
     with pytest.MonkeyPatch.context() as unclean, SQLiteSessionRepository(folder / "sessions.db") as repository:
-        unclean.setattr(erasure._File, "search", suspect_all)
+        unclean.setattr(pages.PagesOnDisk, "search", suspect_all)
         repository.delete_session("one")
 
 
@@ -164,7 +165,7 @@ def delete_and_rewrite(folder: Path) -> None:
 def delete_many(repository: SQLiteSessionRepository, folder: Path) -> None:
     """Delete sessions as slowly as a machine would that needs a transaction for each."""
     with pytest.MonkeyPatch.context() as slow:
-        slow.setattr(catalog, "_DELETING", 0)
+        slow.setattr(deletion, "_DELETING", 0)
         repository.delete_sessions(metadata={"user_id": "42"})
 
 

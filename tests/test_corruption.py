@@ -6,6 +6,7 @@ where it is no JSON any more. All other damage that SQLite can tell, `check` tel
 """
 
 import os
+import sqlite3
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,13 @@ def findings_with(path: Path, table: str, column: str, value: str) -> list[str]:
     fill(path)
     with SQLiteSessionManager("ship", path, synchronous="NORMAL") as manager:
         manager.create_multi_agent("ship", Orchestrator("graph", {"x": 1}))
-    query(path, f"UPDATE {table} SET {column} = {value} WHERE rowid = (SELECT min(rowid) FROM {table})")
+    if (table, column) == ("sessions", "metadata"):  # through its indexes, SQLite would see that it is no JSON
+        for (name,) in query(path, "SELECT name FROM sqlite_master WHERE name LIKE 'sessions_with_%'"):
+            query(path, f'DROP INDEX "{name}"')
+    try:
+        query(path, f"UPDATE {table} SET {column} = {value} WHERE rowid = (SELECT min(rowid) FROM {table})")
+    except sqlite3.IntegrityError:  # there is such a row already
+        return []
     return [f"{table}.{column} = {value}: {finding}" for finding in examined.use(path)]
 
 

@@ -238,6 +238,9 @@ def customised(path: str) -> sqlite3.Connection:
     """Open a connection with what people like to set."""
     connection = sqlite3.connect(path, check_same_thread=False, isolation_level="EXCLUSIVE", timeout=1)
     connection.row_factory = sqlite3.Row
+    connection.text_factory = bytes
+    if hasattr(connection, "autocommit"):
+        connection.autocommit = False
     return connection
 
 

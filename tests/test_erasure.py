@@ -15,7 +15,7 @@ import pytest
 from strands import Agent
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
-from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository, connection, erasure
+from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository, connection, erasure, pages
 from strands_sqlite_session_manager.database import Database
 
 from .scripted_model import REDACT_INPUT, ScriptedModel
@@ -242,7 +242,7 @@ def test_where_pages_cannot_be_cleaned_the_file_is_rewritten(
         if obstacle == "_find_descriptor":
             raise FileNotFoundError
 
-    monkeypatch.setattr(erasure, obstacle, fail)
+    monkeypatch.setattr(pages if obstacle == "_find_descriptor" else erasure, obstacle, fail)
     world = World(path, 1, SHORT)
     while len(vacuums) < 3:
         world.live(100)

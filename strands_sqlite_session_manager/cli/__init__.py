@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The command line without the program's name; None takes the process's own.
 
     Returns:
-        0 if it was done, 1 after an error that was told in a line, 2 after wrong usage.
+        0 if it was done, 1 after an error that was told in a line, 2 after wrong usage, 130 after Control-C.
     """
     parsed = build_parser().parse_args(arguments)
     try:

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
 
-from .. import catalog, files, maintenance, metadata, search, session_fork, transfer
+from .. import catalog, deletion, files, maintenance, metadata, search, session_fork, transfer
 from ..activity import ACTIVE_AT
 from ..catalog import Filter, SessionSummary
 from ..content import size
@@ -137,7 +137,7 @@ def delete(database: Database, arguments: argparse.Namespace) -> None:
     with database.transaction(write=False) as connection:
         summaries = [_summary(connection, session_id) for session_id in session_ids]
     if _may_go(summaries, arguments):
-        catalog.delete_session(database, *session_ids)
+        deletion.delete_session(database, *session_ids)
         print(f"deleted {_sessions(len(session_ids))}")
 
 
@@ -151,7 +151,7 @@ def prune(database: Database, arguments: argparse.Namespace) -> None:
     elif _may_go(summaries, arguments):
         report = output.progress("sessions")
         progress = None if report is None else lambda deleted: report(deleted, len(summaries))
-        print(f"deleted {_sessions(catalog.delete_sessions(database, wanted, progress))}")
+        print(f"deleted {_sessions(deletion.delete_sessions(database, wanted, progress))}")
 
 
 def tag(database: Database, arguments: argparse.Namespace) -> None:
@@ -206,8 +206,9 @@ def backup(database: Database, arguments: argparse.Namespace) -> None:
     """Copy the file."""
     if not database.read("PRAGMA database_list")[0][2]:  # read-only, an older layout is brought up to date in memory
         raise CommandError(f"{database.path} | has an older layout: copy the file itself, or upgrade it with vacuum")
-    maintenance.backup(database, arguments.destination, output.progress("pages"))
-    print(f"backed up to {output.safe(arguments.destination)}, {size(_size_of(arguments.destination))}")
+    destination = os.path.expanduser(arguments.destination)
+    maintenance.backup(database, destination, output.progress("pages"))
+    print(f"backed up to {output.safe(destination)}, {size(_size_of(destination))}")
 
 
 def check(database: Database, arguments: argparse.Namespace) -> None:
@@ -273,7 +274,7 @@ def _may_go(summaries: Sequence[SessionSummary], arguments: argparse.Namespace) 
 
 
 def _write_file(path: str, lines: Iterator[str]) -> None:
-    path = os.path.abspath(path)
+    path = os.path.abspath(os.path.expanduser(path))
     try:
         with (
             files.new_file(path) as partial,
