@@ -171,6 +171,8 @@ class Examination:
         except Exception as error:
             if str(error) == "Invalid conversation manager state.":  # Strands' own: it is another one's, by its name
                 return None
+            if isinstance(error, ValueError) and "| id cannot be" in str(error):  # as it may not be given, either
+                return None
             frames = " < ".join(
                 f"{f.name}:{f.lineno}" for f in reversed(traceback.extract_tb(error.__traceback__)[-4:])
             )
