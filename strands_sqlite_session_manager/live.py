@@ -87,7 +87,10 @@ class LiveAgent:
                     for index, copy in enumerate(held.copies)
                 ),
             )
-            (self._revision,) = connection.execute(f"SELECT revision FROM agents WHERE {_KEYS}", self._keys).fetchone()
+            created = connection.execute(f"SELECT revision FROM agents WHERE {_KEYS}", self._keys).fetchone()
+            if created is None:  # somebody else's trigger
+                raise SessionException(f"Agent {self._keys[1]} in session {self._keys[0]} does not exist")
+            (self._revision,) = created
         self._next_id, self._columns, self._window, self._held = len(messages), stored, window, held
         return True
 

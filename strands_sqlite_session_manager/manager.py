@@ -314,6 +314,8 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
                 except connection.IntegrityError as error:
                     raise SessionException(f"Session {self.session_id} does not exist") from error
                 rows = list(map(decoded, connection.execute(read, keys).fetchall()))
+        if not rows:  # somebody else's trigger
+            raise SessionException(f"MultiAgent state {source.id} in session {self.session_id} does not exist")
         ((revision, state),) = rows
         if restoring:
             source.deserialize_state(state)

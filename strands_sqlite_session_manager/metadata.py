@@ -3,6 +3,7 @@
 import re
 import sqlite3
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 from .codec import decode, encode
 from .errors import UnreadableError, session_exception
@@ -125,7 +126,11 @@ def _indexed_keys(connection: sqlite3.Connection) -> set[str]:
         "SELECT substr(name, ?) FROM sqlite_master WHERE type = 'index' AND substr(name, 1, ?) = ?",
         (len(_INDEX) + 1, len(_INDEX), _INDEX),
     ).fetchall()
-    return {bytes.fromhex(name).decode() for (name,) in rows}
+    keys = set()
+    for (name,) in rows:
+        with suppress(ValueError):  # an index of somebody else's, by chance
+            keys.add(bytes.fromhex(name).decode())
+    return keys
 
 
 def _value(key: str) -> str:
