@@ -64,7 +64,7 @@ class Connection:
         if settings is self.settings or self.raw.in_transaction:
             return
         if settings != self.settings:
-            self.raw.execute(f"PRAGMA busy_timeout = {int(settings.timeout * 1000)}")
+            self.wait_at_most(settings.timeout)
             self.raw.execute(f"PRAGMA synchronous = {settings.synchronous}")  # which waits while a file is created
         self.settings = settings
 
@@ -166,6 +166,11 @@ def check_own_sqlite() -> None:
 def _in_another_thread(work: Callable[[], Any]) -> Any:
     with ThreadPoolExecutor(1) as executor:
         return executor.submit(work).result()
+
+
+def locked() -> sqlite3.OperationalError:
+    """Return what SQLite raises after a wait for another writer, for a wait that was not SQLite's."""
+    return sqlite3.OperationalError("database is locked")
 
 
 def raise_as_standard(raw: sqlite3.Connection, error: BaseException) -> NoReturn:

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, TypeVar, overload
 
 from . import files, pool
-from .connection import Connect, Connection, Settings, check_own_sqlite, raise_as_standard
+from .connection import Connect, Connection, Settings, check_own_sqlite, locked, raise_as_standard
 from .errors import UnreadableError, database_exception, session_exception
 from .fork_gate import FORK_GATE
 
@@ -220,7 +220,7 @@ class _Visit:
                     has_turn = queue.acquire(timeout=timeout)
                     waited = time.monotonic() - begun
                 if not has_turn:
-                    raise sqlite3.OperationalError("database is locked")
+                    raise locked()
             self.connection = database._pool.connection(database._settings)
             if waited > timeout / 10:  # with less, it is not worth a statement
                 self._wait_at_most(timeout - waited)
@@ -251,7 +251,7 @@ class _Visit:
         FORK_GATE.leave()
         if error is None:
             return
-        if "readonly" in str(error):  # where SQLite could not open to write, it has opened to read: the next one may
-            self.connection.close()
         if isinstance(error, (raw.Error, UnicodeDecodeError, UnreadableError)):
+            if "readonly" in str(error):  # SQLite could not open it to write, and opened it to read: the next one may
+                self.connection.close()
             raise database_exception(database.path, error, database._settings.timeout) from error

@@ -61,9 +61,10 @@ class PagesOnDisk:
         free: dict[int, int] = {}
         (trunk,) = struct.unpack(">I", os.pread(self._descriptor, 4, 32))
         while trunk and trunk not in free:  # in a damaged file, they can be a circle
-            following, count = struct.unpack_from(">II", self._page(trunk))
+            page = self._page(trunk)
+            following, count = struct.unpack_from(">II", page)
             free[trunk] = 8 + 4 * count
-            free.update(dict.fromkeys(struct.unpack_from(f">{count}I", self._page(trunk), 8), 0))
+            free.update(dict.fromkeys(struct.unpack_from(f">{count}I", page, 8), 0))
             trunk = following
         return free
 

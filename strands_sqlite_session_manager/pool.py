@@ -1,7 +1,6 @@
 """Connections: one per thread and file, shared by everything in the process that uses the file."""
 
 import os
-import sqlite3
 import threading
 import time
 import weakref
@@ -9,7 +8,7 @@ from collections import deque
 from dataclasses import replace
 
 from . import files, schema
-from .connection import Connect, Connection, Settings, open_read_only, open_to_write, raise_as_standard
+from .connection import Connect, Connection, Settings, locked, open_read_only, open_to_write, raise_as_standard
 from .errors import session_exception
 from .fork_gate import FORK_GATE
 
@@ -61,7 +60,7 @@ class Pool:
         """
         end = time.monotonic() + settings.timeout
         if not self._lock.acquire(timeout=settings.timeout):  # another thread waits for another process
-            raise sqlite3.OperationalError("database is locked")
+            raise locked()
         try:
             if self._identity is not None:
                 return
@@ -173,7 +172,7 @@ class MemoryPool(Pool):
         """Return the one connection, locked for the calling thread."""
         (connection,) = self._open
         if not connection.lock.acquire(timeout=settings.timeout):
-            raise sqlite3.OperationalError("database is locked")
+            raise locked()
         return connection
 
 

@@ -1,6 +1,7 @@
 """Fixtures that several test modules share."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import boto3
 import pytest
@@ -16,6 +17,12 @@ def scaled(request: pytest.FixtureRequest) -> Callable[[int], int]:
     """How many of so many rounds to run, at least one: all, or the part that `--scale` gives."""
     scale: float = request.config.getoption("--scale")
     return lambda rounds: max(1, round(rounds * scale))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a database file can be; the folder is there, the file is not."""
+    return tmp_path / "sessions.db"
 
 
 @pytest.fixture(scope="module")

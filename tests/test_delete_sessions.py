@@ -24,11 +24,6 @@ TABLES = ("sessions", "agents", "messages", "multi_agents")
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "sessions.db"
-
-
-@pytest.fixture
 def repository(path: Path) -> Iterator[SQLiteSessionRepository]:
     with SQLiteSessionRepository(path, synchronous="NORMAL") as repository:
         yield repository

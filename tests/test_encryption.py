@@ -34,11 +34,6 @@ PAGE_SIZE, SALT, RESERVED = 4096, 16, 80
 SECRET = "the treasure is under the palm"
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "sessions.db"
-
-
 def talk(path: Path, *script: Any) -> tuple[SQLiteSessionManager, Agent]:
     """Have an agent on an encrypted file hear the secret, and answer by a script."""
     manager = SQLiteSessionManager("island", path, metadata={"user_id": "42"}, connect=connect_encrypted)

@@ -27,11 +27,6 @@ WORD = re.compile(rb"~[A-Z]{7}")  # what all texts are made of; none occurs twic
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "sessions.db"
-
-
-@pytest.fixture
 def vacuums(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every VACUUM that is done from here on."""
     statements: list[str] = []

@@ -42,11 +42,6 @@ def live_through(name: str, path: Path) -> Recorder:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "sessions.db"
-
-
-@pytest.fixture
 def repository(path: Path) -> Iterator[SQLiteSessionRepository]:
     with SQLiteSessionRepository(path, synchronous="NORMAL") as repository:
         yield repository

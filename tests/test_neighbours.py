@@ -20,12 +20,6 @@ from .histories import build
 from .records import query, session
 from .workers import PATIENCE
 
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "sessions.db"
-
-
 # -- in the file --
 
 

@@ -26,11 +26,6 @@ from .shell import ROOT
 WORDS = [f"{SECRET}{number:06}" for number in range(400)]
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "sessions.db"
-
-
 def holding(folder: Path) -> list[str]:
     """Return the names of the files that hold the secret."""
     return [str(path) for path in folder.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]

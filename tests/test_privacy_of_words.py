@@ -28,11 +28,6 @@ from .scripted_model import REDACT_INPUT
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "sessions.db"
-
-
-@pytest.fixture
 def filled(path: Path) -> Path:
     fill(path)
     return path

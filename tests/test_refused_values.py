@@ -58,11 +58,6 @@ each_place = pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "sessions.db"
-
-
-@pytest.fixture
 def repository(path: Path) -> Iterator[SQLiteSessionManager]:
     with prepared(path) as manager:
         yield manager

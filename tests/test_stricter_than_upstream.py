@@ -29,11 +29,6 @@ from .scripted_model import ScriptedModel
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "sessions.db"
-
-
-@pytest.fixture
 def repository(path: Path) -> Iterator[SQLiteSessionManager]:
     """A manager whose session `home` has an agent `ada` and an orchestrator `graph`."""
     with SQLiteSessionManager("home", path) as manager:
