@@ -1,30 +1,53 @@
 """Strands sessions in one local SQLite file.
 
-`SQLiteSessionManager` takes the place of Strands' `S3SessionManager` or `FileSessionManager`;
-`SQLiteSessionRepository` is the database as a whole.
+`SQLiteSessionManager` replaces Strands' `S3SessionManager` or `FileSessionManager`. `SQLiteSessionRepository` is the
+file as a whole: list, search, fork, delete, back up.
 
-The names are imported when they are first used: importing `strands` takes most of a second, and
-whoever only reads the file does not need it.
+The package's layers, from the top; each uses only those below it:
+
+- `cli`: the command `strands-sqlite`
+- `manager`, `repository`: the classes above, in terms of the layers below
+- `transfer`: JSON Lines, and copies between this store and others
+- `sessions`: one module for each operation on sessions
+- `context`: what an agent holds, kept exactly
+- `database`: one SQLite file: schema, connections, transactions
+- `errors`: every exception
+
+`README.md` in this folder is the long version for contributors.
+
+Public names are imported on first use, and so is `errors`: importing `strands` takes most of a second, which a command
+that only reads the file can save.
 """
 
+import sys
 from importlib import import_module
+from importlib.util import LazyLoader, find_spec, module_from_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .catalog import SessionSummary
-    from .copying import copy_session
-    from .exceptions import StaleSessionException
+    from . import errors
+    from .errors import (
+        DatabaseLockedException,
+        SessionExistsException,
+        SessionNotFoundException,
+        StaleSessionException,
+    )
     from .manager import SQLiteSessionManager
     from .repository import SQLiteSessionRepository
-    from .search import MessageMatch
-    from .stores import FileSessionRepository, S3SessionRepository
+    from .sessions.listing import SessionSummary
+    from .sessions.search import MessageMatch
+    from .transfer.copy import copy_session
+    from .transfer.stores import FileSessionRepository, S3SessionRepository
 
 __all__ = [
+    "DatabaseLockedException",
     "FileSessionRepository",
     "MessageMatch",
     "S3SessionRepository",
     "SQLiteSessionManager",
     "SQLiteSessionRepository",
+    "SessionExistsException",
+    "SessionNotFoundException",
     "SessionSummary",
     "StaleSessionException",
     "copy_session",
@@ -32,15 +55,32 @@ __all__ = [
 __version__ = "0.1.0"
 
 _MODULES = {
-    "FileSessionRepository": "stores",
-    "MessageMatch": "search",
-    "S3SessionRepository": "stores",
-    "SessionSummary": "catalog",
+    "DatabaseLockedException": "errors",
+    "FileSessionRepository": "transfer.stores",
+    "MessageMatch": "sessions.search",
+    "S3SessionRepository": "transfer.stores",
     "SQLiteSessionManager": "manager",
     "SQLiteSessionRepository": "repository",
-    "StaleSessionException": "exceptions",
-    "copy_session": "copying",
+    "SessionExistsException": "errors",
+    "SessionNotFoundException": "errors",
+    "SessionSummary": "sessions.listing",
+    "StaleSessionException": "errors",
+    "copy_session": "transfer.copy",
 }
+
+
+def _load_on_first_use(name: str) -> Any:
+    spec = find_spec(f"{__name__}.{name}")
+    assert spec is not None and spec.loader is not None
+    spec.loader = LazyLoader(spec.loader)
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+if not TYPE_CHECKING:
+    errors = _load_on_first_use("errors")
 
 
 def __getattr__(name: str) -> Any:
@@ -53,5 +93,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """List the public names, imported yet or not."""
+    """List the public names, whether they were imported yet or not."""
     return sorted({*globals(), *__all__})

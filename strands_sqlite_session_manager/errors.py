@@ -1,61 +1,110 @@
-"""How failures are worded: as a `SessionException`, which names the file where SQLite or the file is the reason.
+"""Every exception of the package, and how the errors of SQLite and the file system become them.
 
-Nothing here puts text of a conversation into a message: ids, types and places only.
+No message repeats what was said in a conversation: it names ids, types and places only.
 """
 
-from typing import TYPE_CHECKING
+import sqlite3
+from typing import NoReturn
 
-if TYPE_CHECKING:
-    from strands.types.exceptions import SessionException
+from strands.types.exceptions import SessionException
 
-
-def session_exception(message: str) -> "SessionException":
-    """Build Strands' `SessionException`, which is imported only when something failed."""
-    from strands.types.exceptions import SessionException
-
-    return SessionException(message)
-
-
-class UnreadableError(Exception):
-    """A row holds something else than what was stored there; says which row, and what."""
+__all__ = [
+    "DatabaseLockedException",
+    "SessionException",
+    "SessionExistsException",
+    "SessionNotFoundException",
+    "StaleSessionException",
+]
 
 
-def database_exception(path: str, error: BaseException, timeout: float) -> "SessionException":
-    """Say what an error of the database means for the person who meets it.
+class StaleSessionException(SessionException):
+    """Another writer continued the conversation after this agent or orchestrator had loaded it.
+
+    Nothing was written, and nothing of the other's was overwritten. Build a new session manager and a new agent on the
+    same ids: they pick up from what the other one stored.
+    """
+
+
+class SessionNotFoundException(SessionException):
+    """The session, agent, message or orchestrator does not exist, or was deleted by somebody else.
+
+    Nothing was written. Check the id; `list_sessions` and `list_agents` tell which ones there are.
+    """
+
+
+class SessionExistsException(SessionException):
+    """There is a session, agent or message with this id already.
+
+    Nothing was written, and what is there was left as it is. Choose another id, delete the old one first, or build a
+    `SQLiteSessionManager` on the id to continue it.
+    """
+
+
+class DatabaseLockedException(SessionException):
+    """No write was possible for `timeout` seconds, because another thread or process kept the database locked.
+
+    Nothing was written, and the same call can be made again. If it happens often, look for a program that keeps a
+    transaction open for long, or give a longer `timeout`.
+    """
+
+
+def from_database(path: str, error: BaseException, timeout: float) -> SessionException:
+    """Return the exception that tells a user what an error of the database means; the caller raises it from the error.
 
     Args:
         path: The database file.
-        error: What `sqlite3` raised, `UnreadableError` or `OSError`; the caller raises from it. Text in the file that
-            is not UTF-8 can also be a `UnicodeDecodeError`.
-        timeout: Seconds that a writer waited for another one.
+        error: What `sqlite3` raised, an `OSError`, a `UnicodeDecodeError`, or an error that names an unreadable row.
+        timeout: Seconds that a writer waited for others.
     """
     without_content(error)
     said = str(error)
     if isinstance(error, OSError):
-        return session_exception(f"{path} | {said}")
+        return SessionException(f"{path} | {said}")
     if isinstance(error, UnicodeDecodeError) or "Could not decode to UTF-8" in said:
         said = "a row holds text that is not UTF-8"
-        error.args = (said,)  # in the place of one that repeats the row
+        error.args = (said,)  # the original repeats the row
     elif "user-defined function" in said:
         said = "a row holds what is not JSON"
-    elif isinstance(error, UnreadableError) or "malformed" in said or "unsupported file format" in said:
+    elif not isinstance(error, sqlite3.Error) or "malformed" in said or "unsupported file format" in said:
         pass
     elif "locked" in said or "busy" in said:
-        return session_exception(f"{path} | another writer held the database for more than {timeout:g} seconds")
+        return DatabaseLockedException(
+            f"{path} | another writer kept the database locked for more than {timeout:g} seconds; nothing was written"
+        )
     elif "locking protocol" in said:
-        return session_exception(f"{path} | a process that has been stopped keeps the database locked")
+        return DatabaseLockedException(f"{path} | a process that was stopped keeps the database locked")
     elif "not a database" in said:
-        return session_exception(
-            f"{path} | not a SQLite database that can be read: {said}. An encrypted one needs the `connect` that it"
-            " was written with. In the place of a damaged one, put a file that `backup` made and `strands-sqlite check`"
-            " finds sound"
+        return SessionException(
+            f"{path} | not a SQLite database that can be read: {said}. If it is encrypted, open it with the `connect`"
+            " that it was written with. If it is damaged, replace it by a file that `backup` made and that"
+            " `strands-sqlite check` finds sound"
         )
     else:
-        return session_exception(f"{path} | {said}")
-    return session_exception(
-        f"{path} | {said}. The file is damaged: `strands-sqlite check` tells where. In its place, put a file that"
-        " `backup` made"
+        return SessionException(f"{path} | {said}")
+    return SessionException(
+        f"{path} | {said}. The file is damaged: `strands-sqlite check` tells where. Replace it by a file that `backup`"
+        " made"
     )
+
+
+def raise_violation(error: Exception, exists: str = "", orphan: str = "") -> NoReturn:
+    """Raise what a violated constraint of our own means; anything else is raised as it is.
+
+    Args:
+        error: An `IntegrityError` of any driver.
+        exists: What to say if the key is taken.
+        orphan: What to say if the row that this one belongs to does not exist.
+    """
+    said = str(error)
+    if exists and said.startswith(_KEY_IS_TAKEN):
+        raise SessionExistsException(exists) from error
+    if orphan and said.startswith("FOREIGN KEY constraint failed"):
+        raise SessionNotFoundException(orphan) from error
+    raise error
+
+
+# Of our own tables: a trigger that another program added can violate a constraint of its own.
+_KEY_IS_TAKEN = tuple(f"UNIQUE constraint failed: {table}." for table in ("sessions", "agents", "messages"))
 
 
 def without_content(error: BaseException) -> None:
@@ -66,12 +115,12 @@ def without_content(error: BaseException) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """Return what an error says first; some go on with the values of a statement."""
+    """Return the first line of an error; some go on with the values of a statement."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def harmless(error: Exception) -> Exception | None:
-    """Reduce an error of another store to its first line; return None where it does not let itself be reduced."""
+    """Reduce an error of another store to its first line; return None if the error does not allow it."""
     without_content(error)
     said = first_line(error)
     if str(error) != said:

@@ -1,40 +1,59 @@
-"""The session manager: one session of a database file, for the agents and orchestrators that live in it."""
+"""SQLiteSessionManager: Strands' events, in terms of the layers below."""
 
 import logging
 import os
 import sqlite3
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from strands.agent.state import AgentState
 from strands.hooks.registry import HookRegistry
 from strands.session.repository_session_manager import RepositorySessionManager
 from strands.types.content import Message
-from strands.types.exceptions import SessionException
-from strands.types.session import SessionAgent, SessionType
+from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
-from . import metadata as session_metadata
-from .codec import decode_state, encode_state, timestamp
-from .database import Row
-from .erasure import erase
-from .exceptions import StaleSessionException
-from .identifiers import validate_id
-from .internals import AgentReader, Hooks, restore_internal_state
-from .live import LiveAgent, StaleError
-from .records import INSERT_MULTI_AGENT, INSERT_SESSION
+from .context.account import Change, StaleError
+from .context.agent import LiveAgent
+from .context.orchestrator import LiveOrchestrator
+from .context.strands_private import (
+    AgentColumns,
+    Hooks,
+    fix_broken_tool_use,
+    read_columns,
+    restore_internal_state,
+)
+from .database.identifiers import validate_id
+from .database.tables import SESSIONS
+from .errors import SessionException, SessionNotFoundException, StaleSessionException
 from .repository import SQLiteSessionRepository
+from .sessions import metadata as session_metadata
+from .sessions import records
 
 if TYPE_CHECKING:
     from strands.multiagent.base import MultiAgentBase
 
 logger = logging.getLogger(__name__)
 
+_Prepare = Callable[[LiveAgent, AgentColumns], Change | None]
+
+
+@dataclass
+class _Registered:
+    """A live agent or orchestrator of a manager; it is ready once it is stored or restored."""
+
+    account: Any
+    is_ready: bool = False
+
 
 class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
-    """One session in a SQLite file, to be given to an agent, a Graph or a Swarm.
+    """One session in a SQLite file, for an agent, several agents, a Graph or a Swarm.
 
-    An agent that is built on a session resumes to what the last one on it held: messages, state, the state
-    of its conversation manager and its interrupts. The manager is also a `SQLiteSessionRepository`.
+    Build an agent on an existing session and it picks up where it left off: messages, state, and the state of its
+    conversation manager and its interrupts. The manager is also a `SQLiteSessionRepository`.
+
+    To change what is stored, for example to remove personal data, override `message_to_store`. Overriding
+    `create_message` or `update_message` has no effect on live agents: their messages do not pass through them.
 
     Example:
         ```python
@@ -58,31 +77,31 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
         """Open a session, creating it as needed.
 
         Args:
-            session_id: The session's id; without path separators, so that it can move to S3 or files.
-            db_path: The file; `~` is expanded, missing folders are created. None takes the environment
-                variable `STRANDS_SQLITE_DB_PATH`, and without that `./sessions.db`. `:memory:` is a
-                database of this object alone.
-            metadata: What is to be known of the session, such as `{"user_id": "42"}`; merged into what
-                is known already.
-            synchronous: FULL: what was stored survives a power failure. NORMAL: faster; a power failure
-                can undo the last moments, and never damages the file.
-            timeout: Seconds to wait for another writer.
+            session_id: The session's id, without path separators, so that the session can move to S3 or files.
+            db_path: The file. `~` is expanded, and missing folders are created. None takes the environment variable
+                `STRANDS_SQLITE_DB_PATH`, and `./sessions.db` if it is not set. `:memory:` is a database of this object
+                alone.
+            metadata: Metadata of the session, such as `{"user_id": "42"}`, merged into those it has.
+            synchronous: With FULL, what was stored survives a power failure. NORMAL is faster; a power failure can
+                undo the last writes, but never damages the file.
+            timeout: Seconds to wait for other writers, more than 0.
             connect: Opens a connection to a path, for a driver that encrypts, such as `sqlcipher3`; None takes
                 `sqlite3`. It opens what `sqlite3.connect(path, check_same_thread=False)` would, with the key set.
-                All that use a file at the same time in a process must give the same function.
+                Everything in a process that uses a file at the same time must pass the same function.
 
         Raises:
-            TypeError: If the path is not text, the metadata hold anything but strings, or `connect` is no function
-                that gives a connection.
-            ValueError: If the id is not allowed, the path is empty, or a setting is none that there is.
-            SessionException: If the file cannot be opened, is not a database of this package, or was
-                written by a newer version of it.
+            TypeError: If the path is not text, the metadata hold anything but strings, or `connect` is not a function
+                that returns a connection.
+            ValueError: If the id is not allowed, the path is empty or names a folder, or a setting is unsupported.
+            SessionException: If the file cannot be opened, is not a database of this package, was written by a newer
+                version of it, or has a second name (a hard link).
+            DatabaseLockedException: If other writers kept the file locked for `timeout` seconds.
         """
         validate_id(session_id, "session")
-        merged = session_metadata.checked({} if metadata is None else metadata)
+        merged = session_metadata.check_metadata(metadata)
         SQLiteSessionRepository.__init__(self, db_path, synchronous=synchronous, timeout=timeout, connect=connect)
-        self._live_agents: dict[str, tuple[LiveAgent, AgentReader]] = {}
-        self._multi_agent_revisions: dict[str, int] = {}
+        self._agents: dict[str, _Registered] = {}
+        self._orchestrators: dict[str, _Registered] = {}
         try:
             self._open_session(session_id, merged)
             RepositorySessionManager.__init__(self, session_id=session_id, session_repository=self)
@@ -91,61 +110,150 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
             raise
 
     def _open_session(self, session_id: str, metadata: Mapping[str, str | None]) -> None:
-        """Create the session unless it exists; of several that try at once, one creates and the others join."""
-        rows = self._database.read("SELECT metadata FROM sessions WHERE session_id = ?", (session_id,))
-        if rows and not metadata:
+        """Create the session unless it exists; of several that try at once, one creates it and the others join."""
+        exists = self._database.read("SELECT 1 FROM sessions WHERE session_id = ?", (session_id,))
+        if exists and not metadata:
             return
-        now = timestamp()
-        with self._database.transaction() as connection:
-            connection.execute(
-                f"{INSERT_SESSION} ON CONFLICT DO NOTHING",
-                (session_id, SessionType.AGENT.value, now, now),
-            )
-            if metadata:
-                session_metadata.merge(connection, session_id, metadata)
+        row = records.session_row(Session(session_id, SessionType.AGENT))
+
+        def open_(connection: sqlite3.Connection) -> None:
+            connection.execute(f"{SESSIONS.insert} ON CONFLICT DO NOTHING", row)
+            session_metadata.merge(connection, session_id, metadata)
+
+        self._database.transaction(open_)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Describe how to open the same session again, for `pickle` and `copy`.
+
+        Raises:
+            TypeError: If the database is in memory, or was opened with a `connect` function.
+        """
+        reopen, (kind, _, settings), *_ = super().__reduce__()
+        return reopen, (kind, (self.session_id,), settings)
+
+    def message_to_store(self, message: Message) -> Message:
+        """Return the form in which a message of a live agent is stored; override it to change what is stored.
+
+        The agent goes on with the message as it is, and a later agent resumes with the stored form. Messages that are
+        appended, edited and redacted pass through here, and so do the conversation manager's summaries; `agent.state`
+        and the states of orchestrators do not.
+
+        Args:
+            message: A copy of the message, which may be changed.
+        """
+        return message
 
     def register_hooks(self, registry: HookRegistry, **kwargs: Any) -> None:
-        """Register for what happens to an agent or orchestrator.
+        """Register for the events of an agent or orchestrator.
 
         Args:
             registry: Its hooks.
-            **kwargs: For future extensibility of the interface.
+            **kwargs: For future extensions of the interface.
         """
-        hooks = Hooks(registry)
+        hooks = Hooks(
+            registry,
+            message_added=self._on_message_added,
+            message_updated=self._on_message_updated,
+            agent_changed=self._on_agent_changed,
+            multi_agent_changed=self._on_multi_agent_changed,
+        )
         super().register_hooks(cast(HookRegistry, hooks), **kwargs)
-        hooks.add_message_updated_callback(lambda event: self._complete_message(event.message, event.agent))
+
+    # -- events, in an event loop, which never waits here for a lock or the disk --
+
+    async def _on_message_added(self, event: Any) -> None:
+        if self._overrides("append_message"):
+            self.append_message(event.message, event.agent)
+        else:
+            await self._store_async(
+                event.agent, lambda live, columns: live.append(event.message, event.agent.messages, columns)
+            )
+
+    async def _on_message_updated(self, event: Any) -> None:
+        await self._store_async(
+            event.agent, lambda live, columns: live.complete(event.message, event.agent.messages, columns)
+        )
+
+    async def _on_agent_changed(self, event: Any) -> None:
+        if self._overrides("sync_agent"):
+            self.sync_agent(event.agent)
+        else:
+            await self._store_async(event.agent, lambda live, columns: live.save(event.agent.messages, columns))
+
+    async def _on_multi_agent_changed(self, event: Any) -> None:
+        source = event.source
+        if self._overrides("sync_multi_agent") or source.id not in self._orchestrators:
+            self.sync_multi_agent(source)
+            return
+        account = self._orchestrators[source.id].account
+        try:
+            await account.store_async(lambda: account.save(source))
+        except StaleError as error:
+            raise self._refusal("multi_agents", source.id) from error
+
+    def _overrides(self, name: str) -> bool:
+        """Tell whether a subclass overrides a method of the interface, which must then be called."""
+        return getattr(type(self), name) is not getattr(SQLiteSessionManager, name)
+
+    async def _store_async(self, agent: Any, prepare: _Prepare) -> None:
+        account = self._live_agent(agent)
+        try:
+            await account.store_async(lambda: prepare(account, read_columns(agent, account.version)))
+        except StaleError as error:
+            raise self._refusal("agents", agent.agent_id) from error
 
     # -- agents --
 
     def initialize(self, agent: Any, **kwargs: Any) -> None:
-        """Store a new agent, or bring an agent to what the last one on these ids held.
+        """Store a new agent, or restore what the last agent on these ids held.
 
         Args:
             agent: The agent, just built.
-            **kwargs: For future extensibility of the interface.
+            **kwargs: For future extensions of the interface.
 
         Raises:
-            ValueError: If the agent's id is not allowed, or it has another conversation manager than the
-                last one.
-            SessionException: If another agent of this manager has the same id, the session was deleted,
-                or the file cannot be read or written.
+            ValueError: If the agent's id is not allowed, or its conversation manager is not of the kind that the last
+                one had.
+            SessionNotFoundException: If the session was deleted.
+            SessionException: If another agent of this manager has the same id, or the file cannot be read or written.
         """
         agent_id = validate_id(agent.agent_id, "agent")
-        if agent_id in self._live_agents:
-            raise SessionException("The `agent_id` of an agent must be unique in a session.")
-        live, reader = LiveAgent(self._database, self.session_id, agent_id), AgentReader()
-        if not self._restore(agent, live) and not self._create(agent, live, reader):
-            self._restore(agent, live)
-        self._live_agents[agent_id] = (live, reader)
+        store_form = self.message_to_store if self._overrides("message_to_store") else None
+        live = LiveAgent(self._database, self.session_id, agent_id, store_form)
 
-    def _create(self, agent: Any, live: LiveAgent, reader: AgentReader) -> bool:
-        created = live.create(agent.messages, reader.read(agent))
+        def begin() -> None:
+            if not self._restore(agent, live) and not self._create(agent, live):
+                self._restore(agent, live)
+
+        message = "The `agent_id` of an agent must be unique in a session."
+        self._register(self._agents, agent_id, live, begin, message)
+
+    def _register(
+        self, registered: dict[str, _Registered], id_: str, account: Any, begin: Callable[[], None], taken: str
+    ) -> None:
+        """Register an account under an id that is free, and let it begin; if that fails, the id is free again."""
+        entry = _Registered(account)
+        try:
+            try:
+                if registered.setdefault(id_, entry) is not entry:
+                    raise SessionException(taken)
+                begin()
+                entry.is_ready = True
+            finally:
+                if not entry.is_ready and registered.get(id_) is entry:
+                    registered.pop(id_, None)
+        finally:  # once more, for an interrupt in the line before
+            if not entry.is_ready and registered.get(id_) is entry:
+                registered.pop(id_, None)
+
+    def _create(self, agent: Any, live: LiveAgent) -> bool:
+        created = live.create(agent.messages, read_columns(agent, None))
         if created:
             logger.debug("agent_id=<%s> | session_id=<%s> | created agent", agent.agent_id, self.session_id)
         return created
 
     def _restore(self, agent: Any, live: LiveAgent) -> bool:
-        with self._database.transaction(write=False) as connection:
+        def restore(connection: sqlite3.Connection) -> bool:
             try:
                 columns = live.load(connection)
                 if columns is None:
@@ -155,24 +263,18 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
             except (AttributeError, LookupError, TypeError) as error:  # in Strands, the conversation manager, or `load`
                 raise SessionException(
                     f"{self._database.path} | agent {agent.agent_id} of session {self.session_id} cannot be restored: a"
-                    f" {type(error).__name__}, in its conversation manager or because what is stored was changed, which"
-                    " `strands-sqlite check` may tell and a file that `backup` made can mend"
+                    f" {type(error).__name__}, in its conversation manager or because what is stored was changed."
+                    " `strands-sqlite check` may tell which; a file that `backup` made has the agent as it was"
                 ) from error
-        return True
+            return True
+
+        return self._database.snapshot(restore)
 
     def _put_back(
         self, columns: Mapping[str, Any], agent: Any, live: LiveAgent, connection: sqlite3.Connection
     ) -> None:
         agent.state = AgentState(columns["state"])
-        restore_internal_state(
-            SessionAgent(
-                agent_id=agent.agent_id,
-                state={},
-                conversation_manager_state={},
-                _internal_state=columns["internal_state"],
-            ),
-            agent,
-        )
+        restore_internal_state(agent, columns["internal_state"])
         prepended: list[Any] = []
         removed = 0
         if hasattr(agent, "conversation_manager"):
@@ -182,90 +284,107 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
         messages = live.load_messages(connection, prepended, removed)
         # A server that keeps the conversation itself would be told it twice.
         if not getattr(agent.model, "stateful", False):
-            agent.messages = self._fix_broken_tool_use(messages)
+            agent.messages = fix_broken_tool_use(self, messages)
 
     def append_message(self, message: Message, agent: Any, **kwargs: Any) -> None:
         """Store a message that an agent has added, and whatever else has changed since.
 
+        If it fails or is interrupted, the message is stored with the next event.
+
         Args:
             message: The message.
             agent: The agent.
-            **kwargs: For future extensibility of the interface.
+            **kwargs: For future extensions of the interface.
 
         Raises:
-            StaleSessionException: If the conversation was continued elsewhere; nothing was written.
+            StaleSessionException: If another writer continued the conversation; nothing was written.
             SessionException: If the message has no exact form in JSON, or cannot be written.
         """
-        self._write(agent, lambda live, columns: live.append(message, agent.messages, columns))
+        self._store(agent, lambda live, columns: live.append(message, agent.messages, columns))
 
     def sync_agent(self, agent: Any, **kwargs: Any) -> None:
         """Store whatever has changed of an agent; nothing is written if nothing has.
 
         Args:
             agent: The agent.
-            **kwargs: For future extensibility of the interface.
+            **kwargs: For future extensions of the interface.
 
         Raises:
-            StaleSessionException: If the conversation was continued elsewhere; nothing was written.
+            StaleSessionException: If another writer continued the conversation; nothing was written.
             SessionException: If a value has no exact form in JSON, or cannot be written.
         """
-        self._write(agent, lambda live, columns: live.save(agent.messages, columns))
+        self._store(agent, lambda live, columns: live.save(agent.messages, columns))
 
     def redact_latest_message(self, redact_message: Message, agent: Any, **kwargs: Any) -> None:
-        """Put another message in the place of an agent's latest one, which is then gone from the session.
+        """Replace an agent's latest message, whose former text is then no longer in the session.
+
+        Like what is deleted, the text leaves the write-ahead log at once unless a reader still uses it.
 
         Args:
-            redact_message: What takes its place.
+            redact_message: The replacement.
             agent: The agent.
-            **kwargs: For future extensibility of the interface.
+            **kwargs: For future extensions of the interface.
 
         Raises:
-            StaleSessionException: If the conversation was continued elsewhere; nothing was written.
+            StaleSessionException: If another writer continued the conversation; nothing was written.
             SessionException: If there is no message, or it cannot be written.
         """
-        self._write(agent, lambda live, columns: live.redact(redact_message, agent.messages, columns))
+        self._store(agent, lambda live, columns: live.redact(redact_message, agent.messages, columns))
+        self._database.empty_wal()
 
-    def _complete_message(self, message: Message, agent: Any) -> None:
-        self._write(agent, lambda live, columns: live.complete(message, agent.messages, columns))
+    def _store(self, agent: Any, prepare: _Prepare) -> None:
+        account = self._live_agent(agent)
+        try:
+            account.store(lambda: prepare(account, read_columns(agent, account.version)))
+        except StaleError as error:
+            raise self._refusal("agents", agent.agent_id) from error
 
-    def _write(self, agent: Any, write: Callable[[LiveAgent, Mapping[str, Any]], None]) -> None:
-        if agent.agent_id not in self._live_agents:
+    def _live_agent(self, agent: Any) -> LiveAgent:
+        registered = self._agents.get(agent.agent_id)
+        if registered is None:
             raise SessionException(
                 f"Agent {agent.agent_id} was not built with the manager of session {self.session_id}"
             )
-        live, reader = self._live_agents[agent.agent_id]
-        with live.lock:
-            try:
-                write(live, reader.read(agent))
-            except BaseException as error:
-                reader.forget()  # what it has read is not stored
-                if isinstance(error, StaleError):
-                    raise self._refusal("agents", "agent_id", f"Agent {agent.agent_id}", agent.agent_id) from error
-                raise
-            if live.leaves_traces:  # also of an earlier redaction, which failed and was made up for now
-                self._erase(live)
+        return cast(LiveAgent, registered.account)
 
-    def _erase(self, live: LiveAgent) -> None:
-        """Clean the file of what an agent has redacted; tell once if that fails, and try again at every event."""
-        try:
-            erase(self._database, ids=False)
-            live.leaves_traces = live.traces_are_told = False
-        except SessionException as error:
-            if not live.traces_are_told:
-                live.traces_are_told = True
-                raise
-            logger.warning("session_id=<%s>, error=<%s> | traces are left", self.session_id, error)
-
-    def _refusal(self, table: str, column: str, name: str, id_: str) -> SessionException:
-        """Say why a write found nothing on the ids it knows: they are gone, or in another's hands."""
+    def _refusal(self, table: str, id_: str) -> SessionException:
+        """Tell why a write did not find what this process knows: it is gone, or another writer was there."""
+        name = f"Agent {id_}" if table == "agents" else f"MultiAgent state {id_}"
         keys = (self.session_id, id_)
-        if not self._database.read(f"SELECT 1 FROM {table} WHERE session_id = ? AND {column} = ?", keys):
-            return SessionException(f"{name} in session {self.session_id} does not exist")
+        if not self._database.read(f"SELECT 1 FROM {table} WHERE session_id = ? AND {table[:-1]}_id = ?", keys):
+            return SessionNotFoundException(f"{name} in session {self.session_id} does not exist")
         return StaleSessionException(
-            f"{name} in session {self.session_id}: the conversation was continued elsewhere since it was loaded here,"
-            " and nothing was overwritten. To go on from there, build a new session manager on the same session, and"
-            " what uses it again"
+            f"{name} in session {self.session_id}: another writer continued the conversation since it was loaded here,"
+            " and nothing was overwritten. To go on from there, build a new session manager on the same session, and a"
+            " new agent or orchestrator with it"
         )
+
+    def update_agent(self, session_id: str, session_agent: SessionAgent, **kwargs: Any) -> None:
+        """Replace what is stored of an agent, as in `SQLiteSessionRepository`.
+
+        An agent that is live in this manager does not become stale by it; with its next event, it stores its own state
+        again.
+        """
+        update = lambda: records.update_agent(self._database, session_id, session_agent)  # noqa: E731
+        self._beside_live_agent(session_id, session_agent.agent_id, update, columns_changed=True)
+
+    def update_message(self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any) -> None:
+        """Replace what is stored of a message, as in `SQLiteSessionRepository`.
+
+        An agent that is live in this manager does not become stale by it.
+        """
+        update = lambda: records.update_message(self._database, session_id, agent_id, session_message)  # noqa: E731
+        self._beside_live_agent(session_id, agent_id, update)
+
+    def _beside_live_agent(
+        self, session_id: str, agent_id: str, update: Callable[[], tuple[int, int]], *, columns_changed: bool = False
+    ) -> None:
+        registered = self._agents.get(agent_id) if session_id == self.session_id else None
+        if registered is None:
+            update()
+            return
+        account = cast(LiveAgent, registered.account)
+        account.update(lambda: account.note_revision(*update(), columns_changed=columns_changed))
 
     # In older versions of Strands, a BidiAgent calls these.
 
@@ -284,68 +403,47 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
     # -- orchestrators --
 
     def initialize_multi_agent(self, source: "MultiAgentBase", **kwargs: Any) -> None:
-        """Store a new orchestrator, or bring one to what the last one on these ids had reached.
+        """Store a new orchestrator, or restore what the last one on these ids had reached.
 
         Args:
             source: The Graph, Swarm or other orchestrator, just built.
-            **kwargs: For future extensibility of the interface.
+            **kwargs: For future extensions of the interface.
 
         Raises:
             ValueError: If the id is not allowed.
-            SessionException: If the session was deleted, the state has no exact form in JSON, or the file
-                cannot be read or written.
+            SessionNotFoundException: If the session was deleted.
+            SessionException: If another orchestrator of this manager has the same id, the state has no exact form in
+                JSON, or the file cannot be read or written.
         """
-        keys = (self.session_id, validate_id(source.id, "agent"))
-        read = "SELECT revision, state FROM multi_agents WHERE session_id = ? AND multi_agent_id = ?"
-
-        def decoded(row: Row) -> tuple[int, Any]:
-            return row[0], decode_state(row[1], "the state of", source.id, "in session", self.session_id)
-
-        rows = self._database.read(read, keys, decoded)
-        restoring = bool(rows)
-        if not rows:
-            state, now = encode_state(source.serialize_state(), "state"), timestamp()
-            with self._database.transaction() as connection:
-                try:
-                    restoring = not connection.execute(
-                        f"{INSERT_MULTI_AGENT} ON CONFLICT DO NOTHING",
-                        (*keys, now, now, state),
-                    ).rowcount
-                except connection.IntegrityError as error:
-                    raise SessionException(f"Session {self.session_id} does not exist") from error
-                rows = list(map(decoded, connection.execute(read, keys).fetchall()))
-        if not rows:  # somebody else's trigger
-            raise SessionException(f"MultiAgent state {source.id} in session {self.session_id} does not exist")
-        ((revision, state),) = rows
-        if restoring:
-            source.deserialize_state(state)
-        self._multi_agent_revisions[source.id] = revision
+        id_ = validate_id(source.id, "agent")
+        former = self._orchestrators.get(id_)
+        if former is not None and former.is_ready and former.account.source in (None, source):
+            self._orchestrators.pop(id_, None)
+        live = LiveOrchestrator(self._database, self.session_id, source)
+        taken = (
+            f"The id of an orchestrator must be unique in a session, and {id_!r} is in use in this manager: give each"
+            " Graph or Swarm an id of its own"
+        )
+        self._register(self._orchestrators, id_, live, lambda: live.initialize(source), taken)
 
     def sync_multi_agent(self, source: "MultiAgentBase", **kwargs: Any) -> None:
         """Store what an orchestrator has reached.
 
         Args:
             source: The Graph, Swarm or other orchestrator.
-            **kwargs: For future extensibility of the interface.
+            **kwargs: For future extensions of the interface.
 
         Raises:
-            StaleSessionException: If the orchestrator was continued elsewhere; nothing was written.
-            SessionException: If it was deleted, the state has no exact form in JSON, or cannot be written.
+            StaleSessionException: If another writer continued the orchestrator; nothing was written.
+            SessionNotFoundException: If it was deleted.
+            SessionException: If the state has no exact form in JSON, or cannot be written.
         """
-        if source.id not in self._multi_agent_revisions:
+        registered = self._orchestrators.get(source.id)
+        if registered is None:
             self.update_multi_agent(self.session_id, source)
             return
-        revision = self._multi_agent_revisions[source.id]
-        written = self._database.write(
-            "UPDATE multi_agents SET revision = ?, updated_at = ?, state = ?"
-            " WHERE session_id = ? AND multi_agent_id = ? AND revision = ?",
-            (
-                revision + 1,
-                timestamp(),
-                encode_state(source.serialize_state(), "state"),
-                *(self.session_id, source.id, revision),
-            ),
-        )
-        if not written:
-            raise self._refusal("multi_agents", "multi_agent_id", f"MultiAgent state {source.id}", source.id)
-        self._multi_agent_revisions[source.id] = revision + 1
+        account = cast(LiveOrchestrator, registered.account)
+        try:
+            account.store(lambda: account.save(source))
+        except StaleError as error:
+            raise self._refusal("multi_agents", source.id) from error

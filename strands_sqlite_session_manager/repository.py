@@ -1,31 +1,34 @@
-"""The database as a whole: Strands' interface, and what concerns more than one session."""
+"""SQLiteSessionRepository: Strands' `SessionRepository` on a SQLite file, and the file as a whole."""
 
-import operator
 import os
 import sqlite3
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from types import TracebackType
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from strands.types.session import Session, SessionType
+from strands.session.session_repository import SessionRepository
+from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
-from . import catalog, deletion, maintenance, search, session_fork
-from . import metadata as session_metadata
-from .catalog import Filter, SessionSummary
-from .database import MOST, Database
-from .identifiers import validate_id, validate_message_id
-from .records import Records
-from .search import MessageMatch
+from .database import files
+from .database.database import Database
+from .database.identifiers import validate_id
+from .sessions import delete, fork, listing, maintenance, records, search
+from .sessions import metadata as session_metadata
+from .sessions.listing import Filter, SessionSummary
+from .sessions.search import MessageMatch
+
+if TYPE_CHECKING:
+    from strands.multiagent.base import MultiAgentBase
 
 _Self = TypeVar("_Self", bound="SQLiteSessionRepository")
 
 
-class SQLiteSessionRepository(Records):
+class SQLiteSessionRepository(SessionRepository):
     """All sessions of one SQLite file.
 
-    It creates no session: use it to look after the file as a whole, and `SQLiteSessionManager` for an
-    agent. It may be used from any thread, and need not be closed.
+    It creates no session: use it to look after the file, and `SQLiteSessionManager` for an agent. It can be used from
+    any thread, pickled and copied, and need not be closed.
 
     Example:
         ```python
@@ -42,27 +45,32 @@ class SQLiteSessionRepository(Records):
         synchronous: Literal["FULL", "NORMAL"] = "FULL",
         timeout: float = 30.0,
         connect: Callable[[str], sqlite3.Connection] | None = None,
+        read_only: bool = False,
     ) -> None:
         """Open a database file, creating or upgrading it as needed.
 
         Args:
-            db_path: The file; `~` is expanded, missing folders are created. None takes the environment
-                variable `STRANDS_SQLITE_DB_PATH`, and without that `./sessions.db`. `:memory:` is a
-                database of this object alone.
-            synchronous: FULL: what was stored survives a power failure. NORMAL: faster; a power failure
-                can undo the last moments, and never damages the file.
-            timeout: Seconds to wait for another writer.
+            db_path: The file. `~` is expanded, and missing folders are created. None takes the environment variable
+                `STRANDS_SQLITE_DB_PATH`, and `./sessions.db` if it is not set. `:memory:` is a database of this object
+                alone.
+            synchronous: With FULL, what was stored survives a power failure. NORMAL is faster; a power failure can
+                undo the last writes, but never damages the file.
+            timeout: Seconds to wait for other writers, more than 0.
             connect: Opens a connection to a path, for a driver that encrypts, such as `sqlcipher3`; None takes
                 `sqlite3`. It opens what `sqlite3.connect(path, check_same_thread=False)` would, with the key set.
-                All that use a file at the same time in a process must give the same function.
+                Everything in a process that uses a file at the same time must pass the same function.
+            read_only: Whether the file must exist, and is not written to; every write is then an error.
 
         Raises:
-            TypeError: If the path is not text, or `connect` is no function that gives a connection.
-            ValueError: If the path is empty, or a setting is none that there is.
-            SessionException: If the file cannot be opened, is not a database of this package, or was
-                written by a newer version of it.
+            TypeError: If the path is not text, or `connect` is not a function that returns a connection.
+            ValueError: If the path is empty or names a folder, or a setting is unsupported.
+            SessionException: If the file cannot be opened, is not a database of this package, was written by a newer
+                version of it, or has a second name (a hard link).
+            DatabaseLockedException: If another process kept the file locked for `timeout` seconds.
         """
-        self._database = Database(db_path, synchronous=synchronous, timeout=timeout, connect=connect)
+        self._database = Database(
+            db_path, synchronous=synchronous, timeout=timeout, connect=connect, read_only=read_only
+        )
 
     def close(self) -> None:
         """Stop using the file. Its connections are closed when nothing in the process uses them."""
@@ -78,72 +86,149 @@ class SQLiteSessionRepository(Records):
         """Close."""
         self.close()
 
-    def list_sessions(
-        self,
-        *,
-        metadata: Mapping[str, str] | None = None,
-        updated_after: datetime | None = None,
-        updated_before: datetime | None = None,
-        limit: int | None = None,
-        offset: int = 0,
-    ) -> list[SessionSummary]:
-        """Return the sessions, newest activity first, as a list of conversations shows them.
-
-        Args:
-            metadata: Only those with all of these values.
-            updated_after: Only those whose last activity is later than this; with a time zone.
-            updated_before: Only those whose last activity is earlier than this; with a time zone.
-            limit: How many at most; None is all.
-            offset: How many to pass over first.
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Describe how to open the same file again, for `pickle` and `copy`.
 
         Raises:
-            TypeError: If the metadata hold anything but strings, a moment is no datetime, or a number no integer.
-            ValueError: If a moment has no time zone, or a number is negative.
-            SessionException: If the file cannot be read.
+            TypeError: If the database is in memory, or was opened with a `connect` function.
         """
-        wanted = Filter.of(metadata, updated_after, updated_before)
-        return catalog.list_sessions(self._database, wanted, limit=limit, offset=offset)
+        return _reopen, (type(self), (), self._settings())
 
-    def update_session_metadata(self, session_id: str, metadata: Mapping[str, str | None]) -> None:
-        """Merge into what is known of a session.
+    def _settings(self) -> dict[str, Any]:
+        """Return the keyword arguments that open the same file in the same way."""
+        database = self._database
+        if database.path == files.MEMORY:
+            raise TypeError(":memory: | a database in memory cannot be pickled or copied: use a file")
+        if database.connect is not None:
+            raise TypeError(
+                f"{database.path} | what was opened with `connect` cannot be pickled or copied, since the function may"
+                " hold a key: open the file again where you need it"
+            )
+        settings = {
+            "db_path": database.path,
+            "synchronous": database.settings.synchronous,
+            "timeout": database.settings.timeout,
+        }
+        return {**settings, "read_only": True} if database.read_only else settings
+
+    # -- sessions --
+
+    def create_session(self, session: Session, **kwargs: Any) -> Session:
+        """Store a new session.
+
+        Args:
+            session: The session.
+            **kwargs: For future extensions of the interface.
+
+        Returns:
+            The same session.
+
+        Raises:
+            ValueError: If the id is not allowed.
+            SessionExistsException: If there is a session with this id.
+            SessionException: If it cannot be written.
+        """
+        records.create_session(self._database, session)
+        return session
+
+    def read_session(self, session_id: str, **kwargs: Any) -> Session | None:
+        """Return a session, or None if there is none.
 
         Args:
             session_id: The session's id.
-            metadata: The new values by their keys; None removes a key.
+            **kwargs: For future extensions of the interface.
 
         Raises:
-            TypeError: If keys or values are anything but strings or None.
             ValueError: If the id is not allowed.
-            SessionException: If there is no such session, or it cannot be written.
+            SessionException: If the file cannot be read.
         """
-        changes = session_metadata.checked(metadata, removable=True)
-        validate_id(session_id, "session")
-        with self._database.transaction() as connection:
-            session_metadata.merge(connection, session_id, changes)
+        return records.read_session(self._database, session_id)
 
-    def delete_sessions(
-        self, *, metadata: Mapping[str, str] | None = None, updated_before: datetime | None = None
-    ) -> int:
-        """Delete all sessions with these metadata, or without activity for long, or both.
+    def delete_session(self, session_id: str, **kwargs: Any) -> None:
+        """Delete a session with its agents, messages, orchestrators and metadata.
 
-        They go one after the other, some in each transaction, so that others can write in between. Nothing that they
-        held is left in the file and its log; to see to that takes the time to read the file, some 0.5 ms for each MB.
+        What is deleted is overwritten in the file, and leaves the write-ahead log at once unless a reader still uses
+        it; that reader is waited for 100 ms at most. `vacuum` tells what can remain.
 
         Args:
-            metadata: Only those with all of these values.
-            updated_before: Only those whose last activity is earlier than this; with a time zone.
+            session_id: The session's id.
+            **kwargs: For future extensions of the interface.
+
+        Raises:
+            ValueError: If the id is not allowed.
+            SessionNotFoundException: If there is no such session.
+            SessionException: If it cannot be deleted.
+        """
+        delete.delete_session(self._database, session_id)
+
+    def delete_sessions(
+        self,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        updated_before: datetime | str | None = None,
+    ) -> int:
+        """Delete all sessions that have these metadata, had no activity for long, or both.
+
+        They are deleted one after the other, in transactions of some 20 ms, so that others can write in between.
+
+        Args:
+            metadata: Only sessions with all of these values.
+            updated_before: Only sessions whose last activity is earlier: an aware `datetime`, or ISO 8601 text.
 
         Returns:
             How many were deleted.
 
         Raises:
-            TypeError: If the metadata hold anything but strings, or the moment is no datetime.
-            ValueError: If there is neither metadata nor a moment, or it has no time zone.
+            TypeError: If the metadata hold anything but strings, or the moment is neither a datetime nor text.
+            ValueError: If neither metadata nor a moment is given, or the moment has no time zone.
             SessionException: If they cannot be deleted.
         """
-        if not metadata and updated_before is None:
-            raise ValueError("metadata, updated_before | at least one is needed, or every session would be deleted")
-        return deletion.delete_sessions(self._database, Filter.of(metadata, None, updated_before))
+        return delete.delete_sessions(self._database, Filter.of(metadata, None, updated_before))
+
+    def list_sessions(
+        self,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        updated_after: datetime | str | None = None,
+        updated_before: datetime | str | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[SessionSummary]:
+        """Return the sessions, newest activity first.
+
+        Args:
+            metadata: Only sessions with all of these values.
+            updated_after: Only sessions whose last activity is later: an aware `datetime`, or ISO 8601 text such as
+                the `updated_at` of a summary.
+            updated_before: Only sessions whose last activity is earlier; likewise.
+            limit: How many at most; None is all.
+            offset: How many to skip first.
+
+        Raises:
+            TypeError: If the metadata hold anything but strings, a moment is neither a datetime nor text, or a number
+                is not an integer.
+            ValueError: If a moment has no time zone, or a number is negative.
+            SessionException: If the file cannot be read.
+        """
+        selected = Filter.of(metadata, updated_after, updated_before)
+        return listing.list_sessions(self._database, selected, limit=limit, offset=offset)
+
+    def update_session_metadata(self, session_id: str, metadata: Mapping[str, str | None]) -> None:
+        """Merge into the metadata of a session.
+
+        Args:
+            session_id: The session's id.
+            metadata: New values by their keys; None removes a key.
+
+        Raises:
+            TypeError: If keys or values are anything but strings or None.
+            ValueError: If the id is not allowed.
+            SessionNotFoundException: If there is no such session.
+            SessionException: If it cannot be written.
+        """
+        changes = session_metadata.check_metadata(metadata, removable=True)
+        validate_id(session_id, "session")
+        self._database.transaction(lambda connection: session_metadata.merge(connection, session_id, changes))
 
     def fork_session(
         self,
@@ -155,93 +240,284 @@ class SQLiteSessionRepository(Records):
     ) -> Session:
         """Copy a session under a new id, to continue an old conversation in a new direction.
 
-        Metadata, agents, messages and orchestrators are copied; the original is not touched.
+        Metadata, agents, messages and orchestrators are copied; the original is not changed.
 
         Args:
             session_id: The session to copy.
             new_session_id: The id of the copy.
-            agent_id: The agent whose messages `through_message` is about; not needed where there is only one.
-            through_message: The id of the last message to copy of that agent. It resumes with exactly the messages up
-                to that one: those that its conversation manager had removed are back, unless a summary in front of
-                the message stands for them.
+            agent_id: The agent that `through_message` is about; not needed if there is only one.
+            through_message: The id of the last message of that agent to copy. The agent then resumes with exactly the
+                messages up to that one. What its conversation manager had removed is back, unless a summary in front
+                of the message stands for it.
 
         Returns:
             The new session.
 
         Raises:
-            ValueError: If an id is not allowed, there are several agents and none is named, or one is named for
-                nothing.
-            SessionException: If the session, agent or message does not exist, the new session exists, or it
-                cannot be written.
+            ValueError: If an id is not allowed, there are several agents and none is named, or one is named without
+                `through_message`.
+            SessionNotFoundException: If the session, agent or message does not exist.
+            SessionExistsException: If there is a session with the new id.
+            SessionException: If it cannot be written.
         """
-        for id_ in (session_id, new_session_id):
-            validate_id(id_, "session")
-        if agent_id is not None:
-            validate_id(agent_id, "agent")
-            if through_message is None:
-                raise ValueError(f"agent_id={agent_id} | is for through_message; without it, all agents are copied")
-        if through_message is not None:
-            validate_message_id(through_message)
-        session_type, now = session_fork.fork_session(
+        session_type, now = fork.fork_session(
             self._database, session_id, new_session_id, agent_id=agent_id, through_message=through_message
         )
         return Session(new_session_id, SessionType(session_type), now, now)
 
     def search_messages(
-        self, text: str, *, session_id: str | None = None, agent_id: str | None = None, limit: int | None = 50
+        self,
+        text: str,
+        *,
+        session_id: str | None = None,
+        agent_id: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        limit: int | None = 50,
     ) -> list[MessageMatch]:
-        """Return the messages in which a text was said, newest first.
+        """Return the messages in which a text was said, the one stored last first.
 
-        Texts, reasoning, and the inputs and results of tools are searched, in any script and without regard to case.
-        What was redacted is not found.
+        Texts, reasoning, and the inputs and results of tools are searched, in any script and ignoring case. What was
+        redacted is not found.
 
         Args:
-            text: What to look for, as it is: there are no wildcards.
+            text: What to look for, literally: there are no wildcards.
             session_id: Only in this session.
             agent_id: Only of agents with this id.
+            metadata: Only in sessions with all of these values.
             limit: How many at most; None is all.
 
         Raises:
-            TypeError: If the text is no string, or the limit no integer.
+            TypeError: If the text is not a string, the metadata hold anything but strings, or the limit is not an
+                integer.
             ValueError: If the text is empty, an id is not allowed, or the limit is negative.
             SessionException: If the file cannot be read.
         """
-        if not isinstance(text, str):
-            raise TypeError(f"text=<{type(text).__name__}> | must be a string")
-        if not text:
-            raise ValueError("text | cannot be empty")
-        if session_id is not None:
-            validate_id(session_id, "session")
-        if agent_id is not None:
-            validate_id(agent_id, "agent")
-        most = MOST if limit is None else min(operator.index(limit), MOST)
-        if most < 0:
-            raise ValueError(f"limit=<{limit}> | must not be negative")
-        return search.search_messages(self._database, text, session_id=session_id, agent_id=agent_id, limit=most)
+        return search.search_messages(
+            self._database, text, session_id=session_id, agent_id=agent_id, metadata=metadata, limit=limit
+        )
+
+    # -- agents --
+
+    def create_agent(self, session_id: str, session_agent: SessionAgent, **kwargs: Any) -> None:
+        """Store a new agent of a session.
+
+        Args:
+            session_id: The session's id.
+            session_agent: The agent.
+            **kwargs: For future extensions of the interface.
+
+        Raises:
+            ValueError: If an id is not allowed.
+            SessionNotFoundException: If there is no such session.
+            SessionExistsException: If the session has an agent with this id.
+            SessionException: If a value has no exact form in JSON, or cannot be written.
+        """
+        records.create_agent(self._database, session_id, session_agent)
+
+    def read_agent(self, session_id: str, agent_id: str, **kwargs: Any) -> SessionAgent | None:
+        """Return an agent of a session, or None if there is none.
+
+        Args:
+            session_id: The session's id.
+            agent_id: The agent's id.
+            **kwargs: For future extensions of the interface.
+
+        Raises:
+            ValueError: If an id is not allowed.
+            SessionException: If the file cannot be read.
+        """
+        return records.read_agent(self._database, session_id, agent_id)
+
+    def update_agent(self, session_id: str, session_agent: SessionAgent, **kwargs: Any) -> None:
+        """Replace what is stored of an agent, but for when it was created.
+
+        An agent that is live elsewhere on these ids becomes stale. If the state of the conversation manager changes,
+        the next resume derives the context from that state, as upstream does.
+
+        Args:
+            session_id: The session's id.
+            session_agent: The agent; its `created_at` is set to the stored one.
+            **kwargs: For future extensions of the interface.
+
+        Raises:
+            ValueError: If an id is not allowed.
+            SessionNotFoundException: If there is no such agent.
+            SessionException: If a value has no exact form in JSON, or cannot be written.
+        """
+        records.update_agent(self._database, session_id, session_agent)
+
+    def list_agents(self, session_id: str) -> list[SessionAgent]:
+        """Return the agents of a session in the order of their creation; an empty list if there is no session.
+
+        Args:
+            session_id: The session's id.
+
+        Raises:
+            ValueError: If the id is not allowed.
+            SessionException: If the file cannot be read.
+        """
+        return records.list_agents(self._database, session_id)
+
+    # -- messages --
+
+    def create_message(self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any) -> None:
+        """Store a new message of an agent.
+
+        Args:
+            session_id: The session's id.
+            agent_id: The agent's id.
+            session_message: The message.
+            **kwargs: For future extensions of the interface.
+
+        Raises:
+            ValueError: If an id is not allowed.
+            SessionNotFoundException: If there is no such agent.
+            SessionExistsException: If the agent has a message with this id.
+            SessionException: If the message has no exact form in JSON, or cannot be written.
+        """
+        records.create_message(self._database, session_id, agent_id, session_message)
+
+    def read_message(self, session_id: str, agent_id: str, message_id: int, **kwargs: Any) -> SessionMessage | None:
+        """Return a message, or None if there is none.
+
+        Args:
+            session_id: The session's id.
+            agent_id: The agent's id.
+            message_id: The message's id.
+            **kwargs: For future extensions of the interface.
+
+        Raises:
+            ValueError: If an id is not allowed.
+            SessionException: If the file cannot be read.
+        """
+        return records.read_message(self._database, session_id, agent_id, message_id)
+
+    def update_message(self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any) -> None:
+        """Replace what is stored of a message, but for when it was created.
+
+        An agent that is live elsewhere on these ids becomes stale.
+
+        Args:
+            session_id: The session's id.
+            agent_id: The agent's id.
+            session_message: The message; its `created_at` is set to the stored one.
+            **kwargs: For future extensions of the interface.
+
+        Raises:
+            ValueError: If an id is not allowed.
+            SessionNotFoundException: If there is no such message.
+            SessionException: If the message has no exact form in JSON, or cannot be written.
+        """
+        records.update_message(self._database, session_id, agent_id, session_message)
+
+    def list_messages(
+        self, session_id: str, agent_id: str, limit: int | None = None, offset: int = 0, **kwargs: Any
+    ) -> list[SessionMessage]:
+        """Return an agent's messages as they were said, in the order of their ids.
+
+        What the agent trimmed or summarized is included; what was redacted is replaced.
+
+        Args:
+            session_id: The session's id.
+            agent_id: The agent's id.
+            limit: How many at most; None is all.
+            offset: How many to skip first.
+            **kwargs: For future extensions of the interface.
+
+        Returns:
+            The messages; an empty list if there is no such agent.
+
+        Raises:
+            TypeError: If a number is not an integer.
+            ValueError: If an id is not allowed, or a number is negative.
+            SessionException: If the file cannot be read.
+        """
+        return records.list_messages(self._database, session_id, agent_id, limit, offset)
+
+    # -- orchestrators --
+
+    def create_multi_agent(self, session_id: str, multi_agent: "MultiAgentBase", **kwargs: Any) -> None:
+        """Store the state of an orchestrator, replacing what is stored.
+
+        Args:
+            session_id: The session's id.
+            multi_agent: The Graph, Swarm or other orchestrator.
+            **kwargs: For future extensions of the interface.
+
+        Raises:
+            ValueError: If an id is not allowed.
+            SessionNotFoundException: If there is no such session.
+            SessionException: If the state has no exact form in JSON, or cannot be written.
+        """
+        records.create_multi_agent(self._database, session_id, multi_agent.id, multi_agent.serialize_state)
+
+    def read_multi_agent(self, session_id: str, multi_agent_id: str, **kwargs: Any) -> dict[str, Any] | None:
+        """Return the state of an orchestrator, or None if there is none.
+
+        Args:
+            session_id: The session's id.
+            multi_agent_id: The orchestrator's id.
+            **kwargs: For future extensions of the interface.
+
+        Raises:
+            ValueError: If an id is not allowed.
+            SessionException: If the file cannot be read.
+        """
+        return records.read_multi_agent(self._database, session_id, multi_agent_id)
+
+    def update_multi_agent(self, session_id: str, multi_agent: "MultiAgentBase", **kwargs: Any) -> None:
+        """Replace the stored state of an orchestrator.
+
+        Args:
+            session_id: The session's id.
+            multi_agent: The Graph, Swarm or other orchestrator.
+            **kwargs: For future extensions of the interface.
+
+        Raises:
+            ValueError: If an id is not allowed.
+            SessionNotFoundException: If there is no such orchestrator.
+            SessionException: If the state has no exact form in JSON, or cannot be written.
+        """
+        records.update_multi_agent(self._database, session_id, multi_agent.id, multi_agent.serialize_state)
+
+    def list_multi_agents(self, session_id: str) -> list[str]:
+        """Return the ids of a session's orchestrators; an empty list if there is no session.
+
+        Args:
+            session_id: The session's id.
+
+        Raises:
+            ValueError: If the id is not allowed.
+            SessionException: If the file cannot be read.
+        """
+        return records.list_multi_agents(self._database, session_id)
+
+    # -- the file --
 
     def backup(
         self, destination: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None
     ) -> None:
         """Copy the database, as it is at this moment, to a new file, while others go on writing.
 
-        The file appears under its name when it is complete. Only its owner can read it.
+        The file gets its name when it is complete. Only its owner can read it.
 
         Args:
             destination: The file to create.
-            progress: Is called from time to time with the pages copied and the pages there are, of 4,096 bytes.
+            progress: Called from time to time with the number of pages copied and the number of all pages, of 4,096
+                bytes each.
 
         Raises:
             TypeError: If the destination is not text.
-            ValueError: If it is empty, or holds what a path cannot.
+            ValueError: If it is empty, or not a possible path.
             SessionException: If the destination exists, or cannot be written.
         """
         maintenance.backup(self._database, destination, progress)
 
     def check(self) -> list[str]:
-        """Examine the file: SQLite's integrity check, foreign keys, JSON, and the numbers of messages.
+        """Examine the file: SQLite's integrity check, foreign keys, JSON, and gaps in the ids of messages.
 
         Returns:
-            A sentence for everything that is wrong, naming the rows; none if the file is healthy.
+            A sentence for each problem, naming the rows; an empty list if the file is healthy.
 
         Raises:
             SessionException: If the file cannot be read.
@@ -249,11 +525,19 @@ class SQLiteSessionRepository(Records):
         return maintenance.check(self._database)
 
     def vacuum(self) -> None:
-        """Rewrite the file without unused space, which is given back to the file system.
+        """Rewrite the file without unused space. After it, nothing that was deleted or redacted is in the file.
 
-        Others cannot write meanwhile, and it needs as much free space as the file has bytes, twice.
+        Deletion overwrites what it deletes, but SQLite can leave fragments of rows that it has moved between pages;
+        this is the call that removes them. Others cannot write meanwhile, and it needs free space of up to twice the
+        size of the file.
 
         Raises:
-            SessionException: If there is no space, or others use the file for too long.
+            DatabaseLockedException: If others used the file for too long: a writer, so that nothing was rewritten, or a
+                reader that keeps old pages in the write-ahead log.
+            SessionException: If SQLite fails, for example because the disk is full.
         """
-        maintenance.vacuum(self._database)
+        self._database.vacuum()
+
+
+def _reopen(kind: type[Any], arguments: tuple[Any, ...], settings: dict[str, Any]) -> Any:
+    return kind(*arguments, **settings)

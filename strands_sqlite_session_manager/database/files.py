@@ -1,4 +1,4 @@
-"""Where the database file is, and how it and its folders come to be readable by their owner only."""
+"""Where the database file is, and how it, its folders and its copies stay readable by their owner only."""
 
 import errno
 import os
@@ -7,11 +7,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from .errors import session_exception
+from .. import errors
 
 MEMORY = ":memory:"
 ENVIRONMENT_VARIABLE = "STRANDS_SQLITE_DB_PATH"
 DEFAULT_PATH = "./sessions.db"
+_SEPARATORS = tuple(filter(None, (os.sep, os.altsep)))
 
 
 def resolve(db_path: str | os.PathLike[str] | None) -> str:
@@ -24,27 +25,49 @@ def resolve(db_path: str | os.PathLike[str] | None) -> str:
     Raises:
         TypeError: If the path is not text.
         ValueError: If the path is empty, or holds what SQLite cannot take.
-        SessionException: If it leads to something that is no regular file, or by a link to nothing.
+        SessionException: If it leads to something that is not a regular file, or through a link to nothing; or if the
+            file has a second name.
     """
     source = "db_path"
     if db_path is None:
         source = ENVIRONMENT_VARIABLE
         db_path = os.environ.get(ENVIRONMENT_VARIABLE, DEFAULT_PATH)
-    given = checked(db_path, source)
+    given = check_path(db_path, source)
     if given == MEMORY:
         return MEMORY
+    if given.endswith(_SEPARATORS):
+        raise ValueError(f"{source}=<{given}> | names a folder; add the name of a file, such as sessions.db")
     named = os.path.expanduser(given)
     path = os.path.realpath(named)
     if not os.path.exists(path):
         if os.path.islink(named):  # whoever can plant one would choose where the conversations go
-            raise session_exception(f"{named} | a link to a file that does not exist")
+            raise errors.SessionException(f"{named} | a link to a file that does not exist")
     elif not os.path.isfile(path):
-        raise session_exception(f"{path} | not a file that could be a database")
+        raise errors.SessionException(f"{path} | not a file, and so not a database")
+    else:
+        check_only_name(path)
     return path
 
 
-def checked(path: str | os.PathLike[str], name: str) -> str:
-    """Return a path that a person gave, as text.
+def check_only_name(path: str) -> None:
+    """Refuse a file with a second name, a hard link.
+
+    SQLite names the write-ahead log after the file. Two names would have two logs, which overwrite each other's pages
+    (https://sqlite.org/howtocorrupt.html, 2.4).
+
+    Raises:
+        SessionException: If the file has more than one name.
+    """
+    names = os.stat(path).st_nlink
+    if names > 1:
+        raise errors.SessionException(
+            f"{path} | the file has {names} names (hard links). SQLite would keep a write-ahead log for each of them and"
+            " lose messages: remove the other names, or use symbolic links"
+        )
+
+
+def check_path(path: str | os.PathLike[str], name: str) -> str:
+    """Return a path that a user gave, as text.
 
     Args:
         path: The path.
@@ -65,7 +88,7 @@ def checked(path: str | os.PathLike[str], name: str) -> str:
 
 
 def create_private(path: str) -> None:
-    """Create an empty file that only its owner can read, unless something is there already.
+    """Create an empty file that only its owner can read, unless the name is taken.
 
     Missing parent folders are created in the same way. SQLite gives a database's `-wal` and `-shm`
     the mode of the file itself.
@@ -96,16 +119,16 @@ def _close_private(descriptor: int) -> None:
 
 
 def open_existing(path: str, flags: int) -> int:
-    """Open a file that is there, and no link, which somebody may have put in its place; an `opener` of `open`."""
+    """Open a file that exists and is not a link, which somebody may have put in its place; an `opener` of `open`."""
     return os.open(path, flags & ~os.O_CREAT | getattr(os, "O_NOFOLLOW", 0))
 
 
 def check_companions(path: str) -> None:
-    """Refuse what SQLite would write to beside a database, if somebody else may have put it there to read along.
+    """Refuse files beside a database that SQLite would write to, if another user may have put them there to read along.
 
     Raises:
-        SessionException: If there is a link, or a file of somebody who does not own the database, or one that is open
-            to more people than the database and not our own.
+        SessionException: If there is a link, a file that belongs neither to the database's owner nor to us, or a file of
+            another user that more people can read than the database.
     """
     if path == MEMORY or os.name != "posix":
         return
@@ -118,15 +141,15 @@ def check_companions(path: str) -> None:
         is_known = found.st_uid in (own, database.st_uid) or database.st_mode & 0o066
         is_wider = found.st_mode & 0o066 & ~database.st_mode and found.st_uid != own
         if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or not is_known or is_wider:
-            raise session_exception(f"{name} | was put there by somebody else: remove it")
+            raise errors.SessionException(f"{name} | was put there by another user: remove it")
 
 
 @contextmanager
 def new_file(path: str) -> Iterator[str]:
-    """Give a file to write that only its owner can read, and its name when it is complete and on the disk.
+    """Provide a file to write, readable by its owner only, that gets its name once it is complete and on the disk.
 
     Args:
-        path: The name, which must not be taken.
+        path: The name, which must be free.
 
     Raises:
         FileExistsError: If the name is taken.
@@ -161,8 +184,8 @@ def _publish(partial: str, path: str) -> None:
 
 
 def sync(path: str) -> None:
-    """Wait until a file, or what is in a folder, is on the disk; where there is none, there is nothing to wait for."""
-    if os.name == "nt":  # where only a file that is open to write can be waited for
+    """Wait until a file, or the names in a folder, are on the disk; do nothing if it does not exist."""
+    if os.name == "nt":  # Windows syncs only files that are open for writing
         return
     try:
         descriptor = os.open(path, os.O_RDONLY)

@@ -1,14 +1,17 @@
-"""What may be a session id, an agent id or an orchestrator's id."""
+"""What can be the id of a session, an agent, an orchestrator or a message."""
 
 import os
 from functools import lru_cache
+
+LAST_MESSAGE_ID = 2**63 - 2
+"""SQLite's largest integer is one more; the message that comes next needs an id as well."""
 
 
 @lru_cache(maxsize=4096)
 def validate_id(value: str, kind: str) -> str:
     """Return an id that every Strands session store can hold.
 
-    The rule and its wording are upstream's (`strands._identifier`), and empty ids are refused as well.
+    The rule and its wording are upstream's (`strands._identifier`); empty ids are refused as well.
 
     Args:
         value: The id.
@@ -32,13 +35,13 @@ def validate_id(value: str, kind: str) -> str:
 
 
 def validate_message_id(value: int) -> int:
-    """Return a message id that a 64-bit column can hold.
+    """Return a message id that SQLite can hold, and that leaves room for a next one.
 
     Raises:
-        ValueError: If it is not an integer, or too large for SQLite.
+        ValueError: If it is not an integer, or out of range.
     """
     if not isinstance(value, int):
         raise ValueError(f"message_id=<{value}> | message id must be an integer")
-    if not -(2**63) <= value < 2**63:
-        raise ValueError(f"message_id=<{value}> | message id must fit in 64 bits")
+    if not -(2**63) <= value <= LAST_MESSAGE_ID:
+        raise ValueError(f"message_id=<{value}> | message id must lie between -2**63 and 2**63 - 2")
     return value

@@ -1,30 +1,35 @@
 """Values to JSON text and back, so that what goes in comes out equal.
 
-The form is upstream's (`strands.types.session`): plain JSON with bytes as
-`{"__bytes_encoded__": true, "data": "<base64>"}`. What JSON would change in silence (a tuple, a key
-that is not a string) is refused, with the place where it sits.
+The form is upstream's (`strands.types.session`): plain JSON, with bytes as
+`{"__bytes_encoded__": true, "data": "<base64>"}`. What JSON would silently change (a tuple, a key that is not a
+string) is refused, and the error tells where it is.
 
-An orchestrator's state reaches us with some of its bytes in that form already, and must go back so.
-Other bytes in it are marked with "raw" in place of true.
+An orchestrator's state arrives with some of its bytes in that form already, and must go back that way. Other bytes in
+it are marked with "raw" instead of true.
 """
 
 import base64
 import json
+import marshal
 import re
 from collections.abc import Callable
 from datetime import datetime, timezone
 from json.encoder import c_make_encoder, encode_basestring  # type: ignore[attr-defined]
 from typing import Any
 
-from .errors import UnreadableError, session_exception, without_content
+from .. import errors
 
 _BYTES = "__bytes_encoded__"
 _UPSTREAM: Any = True
 _RAW: Any = "raw"
-_DEEPEST = 300  # levels; Python reads, compares and writes no more than 1,000, its callers' own included
+_MAX_DEPTH = 300  # levels; Python reads, compares and writes at most 1,000, those of its callers included
 _LEAVES = frozenset({str, int, float, bool, bytes, type(None)})
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+
+
+class UnreadableError(Exception):
+    """A row holds something else than what was stored there; the message tells which row, and what is wrong."""
 
 
 class _UnstorableError(Exception):
@@ -35,13 +40,13 @@ class _UnstorableError(Exception):
         self.path: list[str | int] = []
 
     def inside(self, key: str | int) -> "_UnstorableError":
-        """Say that the value sits inside another one, under this key."""
+        """Note that the value is inside another one, under this key."""
         self.path.append(key)
         return self
 
 
 def timestamp() -> str:
-    """Return the present moment as Strands writes it: ISO 8601 in UTC, so that text order is time order."""
+    """Return the current time as Strands writes it: ISO 8601 in UTC, so that text order is time order."""
     return datetime.now(timezone.utc).isoformat()
 
 
@@ -53,25 +58,25 @@ def exact_copy(value: Any, name: str, marker: Any = _UPSTREAM) -> Any:
     Args:
         value: What is to be stored.
         name: What to call it in an error, e.g. `message`.
-        marker: What marks bytes, and so cannot be the value's own.
+        marker: What marks bytes, and so cannot be part of the value.
 
     Raises:
-        SessionException: If JSON would not give it back equal; says where the culprit sits.
+        SessionException: If JSON would not give it back equal; tells where the culprit is.
     """
     try:
-        return _copy(value, marker, _DEEPEST)
+        return _copy(value, marker, _MAX_DEPTH)
     except _UnstorableError as problem:
         raise _refusal(name, problem.path, problem.reason) from None
     except RecursionError as error:
-        raise _refusal(name, [], "the stack is too deep already to go into it") from error
+        raise _refusal(name, [], "the call stack is too deep to look into it") from error
 
 
 def to_json(value: Any, name: str) -> str:
     """Return the JSON text of what `exact_copy` returned.
 
     Raises:
-        SessionException: If JSON has no form for it after all: an integer of thousands of digits, or
-            a surrogate pair written as two characters.
+        SessionException: If JSON has no form for it after all, as for an integer of thousands of digits or a surrogate
+            pair written as two characters.
     """
     return _to_json(_encode, value, name)
 
@@ -86,12 +91,35 @@ def encode_state(value: Any, name: str) -> str:
     return _to_json(_encode_raw, exact_copy(value, name, _RAW), name)
 
 
+def is_same(value: Any, copy: Any) -> bool:
+    """Tell whether a value is what it was when it was copied, for JSON: to Python, 1, 1.0 and True are equal."""
+    if value != copy:
+        return False
+    try:
+        return marshal.dumps(value, 2) == marshal.dumps(copy, 2)  # version 2 depends on nothing but the values
+    except ValueError:  # it holds what only `exact_copy` takes, such as an enumeration that is a string
+        return encode(value, "value") == encode(copy, "value")
+
+
+def number_keys(value: dict[str, Any]) -> list[str]:
+    """Return the keys of a dict whose values are numbers, or contain some."""
+    return [key for key, item in value.items() if type(item) is not str and _has_number(item)]
+
+
+def _has_number(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(type(item) is not str and _has_number(item) for item in value.values())
+    if isinstance(value, list):
+        return any(type(item) is not str and _has_number(item) for item in value)
+    return isinstance(value, (int, float))
+
+
 def decode(text: str, *where: object) -> Any:
     """Return the value that `encode` made the text from.
 
     Args:
         text: JSON text, laid out in any way.
-        where: Words that name the row it came from, for an error.
+        where: Words that name the row it came from, for errors.
 
     Raises:
         UnreadableError: If it is not JSON.
@@ -102,7 +130,7 @@ def decode(text: str, *where: object) -> Any:
             if end == len(text):
                 return value
         except (ValueError, RecursionError):
-            pass  # said by `_load`
+            pass  # `_load` raises what it means
     return _load(text, _revive, where)
 
 
@@ -112,11 +140,11 @@ def decode_state(text: str, *where: object) -> Any:
 
 
 def _copy(value: Any, marker: Any, levels: int) -> Any:
-    """Copy a value or raise `_UnstorableError`; runs for every message, so it asks the cheapest question first."""
+    """Copy a value or raise `_UnstorableError`; runs for every message, so the cheapest checks come first."""
     if type(value) in _LEAVES:
         return value
     if levels == 0:
-        raise _UnstorableError(f"it contains itself, or is nested more than {_DEEPEST} levels deep")
+        raise _UnstorableError(f"it contains itself, or is nested more than {_MAX_DEPTH} levels deep")
     if isinstance(value, dict):
         if _BYTES in value and _is_marked(value, marker):
             raise _UnstorableError(f"a dict with the key {_BYTES!r} would come back as bytes")
@@ -147,7 +175,7 @@ def _copy(value: Any, marker: Any, levels: int) -> Any:
 def _to_json(encoder: Callable[[Any], str], value: Any, name: str) -> str:
     try:
         text = encoder(value)
-    except (ValueError, RecursionError) as error:  # e.g. Python writes no integer of more than 4,300 digits
+    except (ValueError, RecursionError) as error:  # such as an integer of more than 4,300 digits
         raise _refusal(name, _path_to(value, _is_unwritable) or [], str(error)) from error
     if text.isascii():
         return text
@@ -155,8 +183,8 @@ def _to_json(encoder: Callable[[Any], str], value: Any, name: str) -> str:
         text.encode()
         return text
     except UnicodeEncodeError as error:
-        without_content(error)
-        # UTF-8, and so SQLite, has no form for surrogates; JSON has one for those that stand alone.
+        errors.without_content(error)
+        # UTF-8, and so SQLite, cannot hold surrogates; JSON has an escape for lone ones.
         path = _path_to(value, lambda leaf: isinstance(leaf, str) and bool(_SURROGATE_PAIR.search(leaf)))
         if path is not None:
             reason = "JSON joins a surrogate pair that is written as two characters"
@@ -187,14 +215,14 @@ def _path_to(value: Any, is_culprit: Callable[[Any], bool]) -> list[str | int] |
 
 def _refusal(name: str, path: list[str | int], reason: str) -> Exception:
     place = name + "".join(f"[{key!r}]" for key in reversed(path))
-    return session_exception(f"{place} cannot be stored as JSON: {reason}")
+    return errors.SessionException(f"{place} cannot be stored as JSON: {reason}")
 
 
 def _load(text: str, hook: Callable[[dict[str, Any]], Any], where: tuple[object, ...]) -> Any:
     try:
         return json.loads(text, object_hook=hook)
     except (TypeError, ValueError, RecursionError) as error:
-        without_content(error)
+        errors.without_content(error)
         raise UnreadableError(f"{' '.join(map(str, where))} cannot be read: it is not JSON") from error
 
 
@@ -218,7 +246,7 @@ def _encoder(marker: Any) -> Callable[[Any], str]:
     encoder = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":"), default=encode_bytes)
     if c_make_encoder is None:
         return encoder.encode
-    # What encode() sets up anew for every call, which takes longer than the encoding of a short message.
+    # `encode` would set this up for every call, which takes longer than encoding a short message.
     encode_parts = c_make_encoder(None, encode_bytes, encode_basestring, None, ":", ",", False, False, True)
     return lambda value: "".join(encode_parts(value, 0))
 

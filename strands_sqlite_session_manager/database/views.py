@@ -1,13 +1,13 @@
 """The views for people who read the file with SQL: `transcript` and `usage`.
 
-SQLite's JSON functions stop a whole query at text that is not strict JSON, and Python writes `NaN` and
-`Infinity`: of a message that holds them, the views show no text. Nor do they of one with a lone surrogate, which is
-no UTF-8 and would stop Python.
+SQLite's JSON functions abort a whole query at text that is not strict JSON, and Python writes `NaN` and `Infinity`: the
+views show no text for a message that holds them. Nor do they for one with a lone surrogate, which is not UTF-8 and
+would abort the query in Python.
 
-They are in every file that there is, and change only with a new migration.
+The views are stored in each file: change them only with a new migration.
 """
 
-# What counts is the replacement where a message was redacted, and what was said otherwise.
+# The replacement of a redacted message, and any other message as it was said.
 _SAID = """
         SELECT *, CASE WHEN json_valid(content) AND NOT content GLOB '*\\ud[89a-f]*' THEN content END AS said
         FROM (SELECT *, coalesce(redact_message, message) AS content FROM messages)
@@ -44,7 +44,7 @@ CREATE VIEW transcript AS
 
 
 def _sum(path: str) -> str:
-    """Return the SQL of a sum, which stops at the largest integer and not with an error."""
+    """Return the SQL of a sum that stops at the largest integer instead of failing."""
     return f"CAST(sum(CAST(json_extract(said, '{path}') AS REAL)) AS INTEGER)"
 
 

@@ -1,0 +1,1 @@
+"""What an agent holds, kept exactly, at the cost of what changed."""

@@ -1,0 +1,183 @@
+"""What this process knows to be stored, and how it stays right whatever happens to a write.
+
+An interrupt or a canceled task can leave it open whether a write took place. A `Change` carries a proof: a query that
+finds a row only if this very write is in the file. Before the next event, the account is settled: the change is either
+adopted or forgotten.
+"""
+
+import asyncio
+import os
+import random
+import sqlite3
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from .. import errors
+from ..database.database import FAILURES, Database, Row
+from ..database.locks import FOREVER, hold, is_mine, locked, new_lock
+from ..database.writers import Write
+
+_T = TypeVar("_T")
+_PAUSE = 0.002  # seconds until an event loop looks again whether another thread is done with the same account
+
+
+class StaleError(Exception):
+    """The file does not hold what this process knows: another writer was there, and nothing was written."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One write of an account, and what follows from it.
+
+    Attributes:
+        work: Writes it, or raises `StaleError`; called with a connection in a transaction.
+        proof: A query, and its parameters, that finds a row if and only if the write took place.
+        adopt: Makes the account what is stored after the write; called again if it was interrupted.
+        is_statement: Whether it is one statement, which needs no transaction of its own.
+    """
+
+    work: Callable[[sqlite3.Connection], Any]
+    proof: tuple[str, Row]
+    adopt: Callable[[], None]
+    is_statement: bool = False
+
+
+class Account:
+    """What is known to be stored of one agent or orchestrator; one event at a time changes it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._pending: tuple[Change, Write] | None = None
+        self.renew_lock()
+        _accounts.add(self)
+
+    def renew_lock(self) -> None:
+        """Replace the lock after a fork, in the child: its owner no longer exists, nor does the queue of writes."""
+        self._lock = new_lock()
+        if self._pending is not None:
+            self._expect(self._pending[0])
+
+    def store(self, prepare: Callable[[], Change | None]) -> None:
+        """Store what an event changes.
+
+        Args:
+            prepare: Returns the change; called when the account is settled and no other event changes it. None changes
+                nothing.
+
+        Raises:
+            StaleError: If another writer was there; nothing was written.
+            SessionException: If a value has no exact form in JSON, or cannot be written.
+        """
+
+        def settle_and_write() -> None:
+            self._settle()
+            change = prepare()
+            if change is not None:
+                self._database.do(self._expect(change))
+                self._adopt(change)
+
+        self._exclusively(settle_and_write)
+
+    async def store_async(self, prepare: Callable[[], Change | None]) -> None:
+        """Store what an event changes without blocking the event loop; otherwise as `store`.
+
+        If the task is canceled, the write happens or does not, and the next event finds out.
+        """
+        while True:
+            try:
+                write, is_ours = self._exclusively(lambda: self._submit(prepare), timeout=0)
+            except sqlite3.OperationalError:  # another thread stores the same agent
+                await asyncio.sleep(_PAUSE)
+                continue
+            if write is None:
+                return
+            if is_ours:
+                return await self._wait(write)
+            await asyncio.wait([asyncio.wrap_future(write.outcome)])
+
+    def update(self, work: Callable[[], _T]) -> _T:
+        """Return what `work` returns, called when the account is settled and no event changes it."""
+
+        def settle_and_work() -> _T:
+            self._settle()
+            return work()
+
+        return self._exclusively(settle_and_work)
+
+    def _exclusively(self, work: Callable[[], _T], timeout: float = FOREVER) -> _T:
+        if is_mine(self._lock):
+            raise errors.SessionException(
+                f"{self._database.path} | this thread is in the middle of storing the same agent or orchestrator;"
+                " nothing more can be stored in a signal handler that interrupts it"
+            )
+        return hold(self._lock, work, timeout)
+
+    def _submit(self, prepare: Callable[[], Change | None]) -> tuple[Write | None, bool]:
+        """Queue what an event changes.
+
+        Returns:
+            The write to wait for, if any, and whether it is this event's. If it is an earlier one's, nothing was queued.
+        """
+        if self._pending is not None:
+            earlier = self._pending[1]
+            if earlier.is_queued and not earlier.outcome.done():
+                return earlier, False
+        self._settle()
+        change = prepare()
+        if change is None:
+            return None, True
+        write = self._expect(change)
+        if self._database.submit(write):
+            return write, True
+        self._database.do(write)
+        self._adopt(change)
+        return None, True
+
+    async def _wait(self, write: Write) -> None:
+        outcome = asyncio.wrap_future(write.outcome)
+        done, _ = await asyncio.wait([outcome], timeout=write.settings.timeout)
+        if not done and write.outcome.cancel():
+            raise self._database.failure(locked())
+        try:
+            await outcome
+        except FAILURES as error:
+            raise self._database.failure(error) from error
+
+    def _expect(self, change: Change) -> Write:
+        write = Write(change.work, self._database.settings, change.is_statement)
+        self._pending = (change, write)
+        return write
+
+    def _adopt(self, change: Change) -> None:
+        change.adopt()
+        self._pending = None
+
+    def _settle(self) -> None:
+        """Find out whether the last write took place, where that is not known yet."""
+        if self._pending is None:
+            return
+        change, write = self._pending
+        if (write.is_queued and self._database.is_done(write)) or self._database.read(*change.proof):
+            self._adopt(change)
+        else:
+            self._pending = None
+
+
+def new_revision() -> int:
+    """Return a revision that no other writer has, so that a writer knows its own."""
+    return _random.getrandbits(62)
+
+
+_random = random.SystemRandom()
+_accounts: "weakref.WeakSet[Account]" = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    for account in list(_accounts):
+        account.renew_lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)

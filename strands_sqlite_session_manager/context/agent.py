@@ -1,0 +1,426 @@
+"""Exact resume: the file keeps up with a live agent at the cost of what changed.
+
+The history in `messages` only grows; `ranges.py` explains how the file tells which of it the agent holds. A message
+that is simply appended changes nothing but the history.
+
+Every write is guarded: it happens only if the agent's `revision` is the known one, and no message has come after the
+known ones. Otherwise another writer was there.
+"""
+
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from strands.types.content import Message
+
+from .. import errors
+from ..database.database import Database, Row
+from ..database.tables import AGENTS, MESSAGES
+from ..database.values import decode, encode, exact_copy, is_same, timestamp, to_json
+from .account import Account, Change, StaleError, new_revision
+from .strands_private import AgentColumns, StateVersion
+from .ranges import Finder, Held, locate, read_context, write_context
+
+COLUMNS = ("state", "conversation_manager_state", "internal_state")
+_THIS = "session_id = ? AND agent_id = ?"
+
+# Without a row of the agent as it is known, the message has no id, which no row may be without.
+_APPEND = MESSAGES.insert.replace(
+    "VALUES (?, ?, ?,", f"VALUES (?, ?, (SELECT ? FROM agents WHERE {_THIS} AND revision = ?),"
+)
+
+StoreForm = Callable[[Message], Message]
+"""Returns the form in which a message is stored, given a copy of it."""
+
+
+@dataclass(frozen=True)
+class _Append:
+    """A message that becomes part of the history, in the form in which it was said."""
+
+    message: Message
+    copy: Message
+    text: str
+    created_at: str
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What is known to be stored of an agent.
+
+    Attributes:
+        revision: The agent's revision.
+        next_id: The id of the history's next message.
+        columns: Copies of the values of `COLUMNS`.
+        version: The version of the agent's state that is stored, or None if it is unknown.
+        context: The column `context`.
+        held: The messages that the agent held.
+        appends: Messages that should be in the history, but whose write failed or was interrupted.
+        rewrites: Statements of redactions whose write failed or was interrupted.
+    """
+
+    revision: int = 0
+    next_id: int = 0
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    version: StateVersion | None = None
+    context: str | None = None
+    held: Held = field(default_factory=Held)
+    appends: tuple[_Append, ...] = ()
+    rewrites: tuple[tuple[str, Row], ...] = ()
+
+
+class LiveAgent(Account):
+    """One live agent, and what is known to be stored of it.
+
+    The methods that return a `Change` are for `store` and `store_async`. They take `messages`, the list that the agent
+    holds, and its `columns`. After the change, a new agent would resume with exactly these. They raise `SessionException` if a value has no exact form in JSON.
+    """
+
+    def __init__(
+        self, database: Database, session_id: str, agent_id: str, store_form: StoreForm | None = None
+    ) -> None:
+        super().__init__(database)
+        self._keys = (session_id, agent_id)
+        self._store_form = store_form
+        self._stored = _Stored()
+
+    # -- creating and loading --
+
+    def create(self, messages: list[Message], columns: AgentColumns) -> bool:
+        """Store a new agent with the messages that it already holds.
+
+        Returns:
+            False if the agent exists already; then nothing was written.
+
+        Raises:
+            SessionNotFoundException: If there is no such session.
+        """
+        held = Held()
+        for index, message in enumerate(messages):
+            held.add(message, exact_copy(message, f"messages[{index}]"), index)
+        copies = {name: exact_copy(columns.values[name], name) for name in COLUMNS}
+        after = _Stored(
+            new_revision(),
+            len(messages),
+            copies,
+            columns.version,
+            write_context(held.sources, len(messages)),
+            held,
+        )
+        now = timestamp()
+        agent_row = (*self._keys, now, now, *(self._column(name, copies[name]) for name in COLUMNS), after.context)
+        message_rows = [
+            (*self._keys, index, now, now, self._encode(copy, f"messages[{index}]"), None, None)
+            for index, copy in enumerate(held.copies)
+        ]
+
+        def insert(connection: sqlite3.Connection) -> bool:
+            if connection.execute(f"SELECT 1 FROM agents WHERE {_THIS}", self._keys).fetchone():
+                return False
+            try:
+                connection.execute(AGENTS.insert, agent_row)
+            except connection.IntegrityError as error:
+                errors.raise_violation(error, orphan=f"Session {self._keys[0]} does not exist")
+            connection.executemany(MESSAGES.insert, message_rows)
+            updated = connection.execute(f"UPDATE agents SET revision = ? WHERE {_THIS}", (after.revision, *self._keys))
+            if not updated.rowcount:  # a trigger that another program added removed it
+                raise errors.SessionNotFoundException(
+                    f"Agent {self._keys[1]} in session {self._keys[0]} does not exist"
+                )
+            return True
+
+        created = self._database.transaction(insert)
+        if created:
+            self._stored = after
+        return created
+
+    def load(self, connection: sqlite3.Connection) -> dict[str, Any] | None:
+        """Read the agent's columns, or None if there is no such agent.
+
+        Args:
+            connection: A snapshot, so that the columns and the messages are of one moment.
+        """
+        row = connection.execute(
+            f"SELECT revision, (SELECT max(message_id) FROM messages WHERE {_THIS}), context, {', '.join(COLUMNS)}"
+            f" FROM agents WHERE {_THIS}",
+            (*self._keys, *self._keys),
+        ).fetchone()
+        if row is None:
+            return None
+        revision, last_id, context, *texts = row
+        columns = {name: decode(text, *self._where(name)) for name, text in zip(COLUMNS, texts, strict=True)}
+        copies = {name: exact_copy(value, name) for name, value in columns.items()}
+        self._stored = _Stored(revision, 0 if last_id is None else last_id + 1, copies, context=context)
+        return columns
+
+    def load_messages(self, connection: sqlite3.Connection, prepended: list[Message], offset: int) -> list[Message]:
+        """Read the messages that the agent held when it was last written.
+
+        If that is unknown, because the agent comes from another store, they are derived by upstream's rule.
+
+        Args:
+            connection: The snapshot in which the columns were loaded.
+            prepended: By upstream's rule, messages that the conversation manager puts in front.
+            offset: By upstream's rule, how many messages of the history it has removed.
+        """
+        held = Held()
+        if self._stored.context is None:
+            for message in prepended:
+                copy = exact_copy(message, "conversation_manager_state")
+                held.add(message, copy, self._encode(copy, "conversation_manager_state"))
+            said = "coalesce(redact_message, message)"
+            self._add_rows(held, connection, said, "ORDER BY message_id LIMIT -1 OFFSET ?", (offset,))
+        else:
+            form = "coalesce(edited_message, redact_message, message)"
+            for part in read_context(self._stored.context, *self._where("context")):
+                if not isinstance(part, list):
+                    # A summary is the conversation manager's own object, as it was before.
+                    message = next((own for own in prepended if own == part), part)
+                    copy = exact_copy(message, "context")
+                    held.add(message, copy, self._encode(copy, "context"))
+                elif part[1] is None:
+                    self._add_rows(held, connection, form, "AND message_id >= ? ORDER BY message_id", part[:1])
+                else:
+                    between = "AND message_id BETWEEN ? AND ? ORDER BY message_id"
+                    self._add_rows(held, connection, form, between, part)
+        self._stored = replace(self._stored, held=held)
+        return list(held.objects)
+
+    def _add_rows(
+        self, held: Held, connection: sqlite3.Connection, form: str, condition: str, parameters: Sequence[Any]
+    ) -> None:
+        for message_id, text in connection.execute(
+            f"SELECT message_id, {form} FROM messages WHERE {_THIS} {condition}", (*self._keys, *parameters)
+        ).fetchall():
+            message = decode(text, *self._where(f"message {message_id}"))
+            held.add(message, exact_copy(message, "message"), message_id)
+
+    # -- events --
+
+    def append(self, message: Message, messages: list[Message], columns: AgentColumns) -> Change:
+        """Add a message to the history, and keep up with whatever else has changed."""
+        copy = exact_copy(message, "message")
+        before = self._stored
+        append = _Append(message, copy, self._encode(copy, "message"), timestamp())
+        is_simple = (
+            not before.appends
+            and not before.rewrites
+            and before.context is not None
+            and len(messages) > 0
+            and messages[-1] is message
+            and before.held.is_followed_by(messages, 1)
+            and not self._changed(columns)
+        )
+        self._stored = replace(before, appends=(*before.appends, append))  # until it is adopted
+        return self._simple_append(before, append, columns) if is_simple else self._change(messages, columns)
+
+    def save(self, messages: list[Message], columns: AgentColumns) -> Change | None:
+        """Keep up with what has changed; None if nothing has."""
+        stored = self._stored
+        is_current = (
+            not stored.appends
+            and not stored.rewrites
+            and stored.context is not None
+            and stored.held.is_followed_by(messages)
+            and not self._changed(columns)
+        )
+        if is_current:
+            self._stored = replace(stored, version=columns.version)
+            return None
+        return self._change(messages, columns)
+
+    @property
+    def version(self) -> StateVersion | None:
+        """The version of the agent's state that is stored, or None if it is unknown."""
+        return self._stored.version
+
+    def complete(self, message: Message, messages: list[Message], columns: AgentColumns) -> Change | None:
+        """Replace a message in the history: what was there was a placeholder for it."""
+        stored = self._stored
+        index = Finder(stored.held).find(message)
+        source = None if index is None else stored.held.sources[index]
+        if index is None or not isinstance(source, int):
+            return self.save(messages, columns)
+        objects = list(stored.held.objects)
+        objects[index] = message
+        self._stored = replace(stored, held=replace(stored.held, objects=objects))
+        return self._rewrite(message, {source}, messages, columns, redacting=False)
+
+    def redact(self, message: Message, messages: list[Message], columns: AgentColumns) -> Change:
+        """Overwrite the rows that hold a message, mostly the latest, with what it is now.
+
+        A prompt that was tried again occupies several rows.
+
+        Raises:
+            SessionException: If the history is empty.
+        """
+        stored = self._stored
+        if stored.next_id == 0:
+            raise errors.SessionException("No message to redact.")
+        latest = stored.next_id - 1
+        rows = {source for own, source in stored.held.places() if own is message and isinstance(source, int)}
+        if not rows and not self._holds_beside(message, messages, latest):
+            rows = {latest}
+        return self._rewrite(message, rows, messages, columns, redacting=True)
+
+    def note_revision(self, before: int, after: int, *, columns_changed: bool = False) -> None:
+        """Note that the repository of this very manager has written to the agent, which does not make it stale.
+
+        Args:
+            before: The revision that it found.
+            after: The revision that it left.
+            columns_changed: Whether it wrote other columns, so that the live agent's are to be stored again.
+        """
+        stored = self._stored
+        if stored.revision == before:
+            stored = replace(stored, revision=after)
+            self._stored = replace(stored, columns={}, version=None) if columns_changed else stored
+
+    # -- writing --
+
+    def _holds_beside(self, message: Message, messages: list[Message], row_id: int) -> bool:
+        """Tell whether the agent holds a message, and beside it, unchanged, the one that a row of the history holds.
+
+        Then the row is not that message's: it was never part of the history.
+        """
+        others = [other for other in messages if other is not message]
+        held = self._stored.held
+        return len(others) < len(messages) and any(
+            source == row_id and (own is other or copy == other)
+            for (own, source), copy in zip(held.places(), held.copies, strict=True)
+            for other in others
+        )
+
+    def _changed(self, columns: AgentColumns) -> list[str]:
+        """Return the names of the columns that differ from what is stored."""
+        stored = self._stored.columns
+        return [name for name, value in columns.values.items() if name not in stored or not is_same(value, stored[name])]
+
+    def _simple_append(self, before: _Stored, append: _Append, columns: AgentColumns) -> Change:
+        session_id, agent_id = self._keys
+        message_id = before.next_id
+        times = (append.created_at, append.created_at)
+        parameters = (session_id, agent_id, message_id, *self._keys, before.revision, *times, append.text, None, None)
+        position = len(before.held)
+
+        def insert(connection: sqlite3.Connection) -> None:
+            try:
+                connection.execute(_APPEND, parameters)
+            except connection.IntegrityError as error:
+                # Of the guard, or because another writer's message has the id; anything else is not ours.
+                if str(error) in _STALE:
+                    raise StaleError from error
+                raise
+
+        def adopt() -> None:
+            before.held.add(append.message, append.copy, message_id, position=position)
+            self._stored = replace(before, next_id=message_id + 1, version=columns.version)
+
+        proof = (
+            f"SELECT 1 FROM messages WHERE {_THIS} AND message_id = ? AND created_at = ? AND message = ?",
+            (*self._keys, message_id, append.created_at, append.text),
+        )
+        return Change(insert, proof, adopt, is_statement=True)
+
+    def _rewrite(
+        self,
+        message: Message,
+        rows: set[int],
+        messages: list[Message],
+        columns: AgentColumns,
+        *,
+        redacting: bool,
+    ) -> Change:
+        """Overwrite rows of the history with a message, which may be among those that the agent holds."""
+        copy = exact_copy(message, "message")
+        text = self._encode(copy, "message")
+        held = self._stored.held
+        # Other messages may share these rows. If the agent holds the new message, they are stored again. Otherwise the
+        # agent was left out of the redaction, and what it holds stays out of the file.
+        is_held = any(own is message for own in messages)
+        overwritten = Held()
+        for (own, source), old in zip(held.places(), held.copies, strict=True):
+            overwritten.add(own, copy if source in rows and is_held else old, source)
+        now = timestamp()
+        statements = tuple(
+            (
+                "UPDATE messages SET updated_at = ?, message = ?, redact_message = coalesce(?, redact_message),"
+                f" edited_message = NULL WHERE {_THIS} AND message_id = ?",
+                (now, text, text if redacting else None, *self._keys, row_id),
+            )
+            for row_id in sorted(rows)
+        )
+        self._stored = replace(self._stored, rewrites=(*self._stored.rewrites, *statements))
+        return self._change(messages, columns, overwritten)
+
+    def _change(self, messages: list[Message], columns: AgentColumns, held: Held | None = None) -> Change:
+        """Write everything that differs from what is stored, in one transaction.
+
+        Args:
+            messages: What the agent holds.
+            columns: Its columns.
+            held: What the agent will have held after the rewrites; None is what it held.
+        """
+        before = self._stored
+        changed = {name: exact_copy(columns.values[name], name) for name in self._changed(columns)}
+        texts = [self._column(name, changed[name]) if name in changed else None for name in COLUMNS]
+        added = [(append, before.next_id + index) for index, append in enumerate(before.appends)]
+        next_id = before.next_id + len(added)
+        if held is None and not added and before.context is not None and before.held.is_followed_by(messages):
+            now_held, edited, context = before.held, dict[int, str](), before.context
+        else:
+            places = [(append.message, append.copy, message_id) for append, message_id in added]
+            now_held, edited = locate(before.held if held is None else held, messages, places, self._encode)
+            context = write_context(now_held.sources, next_id)
+        revision = new_revision()
+        guard = (
+            "UPDATE agents SET revision = ?, updated_at = ?, context = ?,"
+            f" {', '.join(f'{name} = coalesce(?, {name})' for name in COLUMNS)} WHERE {_THIS} AND revision = ?"
+            f" AND NOT EXISTS (SELECT 1 FROM messages WHERE {_THIS} AND message_id >= ?)",
+            (
+                *(revision, timestamp(), context),
+                *texts,
+                *(*self._keys, before.revision),
+                *(*self._keys, before.next_id),
+            ),
+        )
+        rows = [
+            (*self._keys, message_id, append.created_at, append.created_at, append.text, None, None)
+            for append, message_id in added
+        ]
+        edits = [(text, *self._keys, message_id) for message_id, text in edited.items()]
+
+        def write(connection: sqlite3.Connection) -> None:
+            if not connection.execute(*guard).rowcount:
+                raise StaleError
+            for statement in before.rewrites:
+                connection.execute(*statement)
+            connection.executemany(MESSAGES.insert, rows)
+            connection.executemany(f"UPDATE messages SET edited_message = ? WHERE {_THIS} AND message_id = ?", edits)
+
+        def adopt() -> None:
+            known = {**before.columns, **changed}
+            self._stored = _Stored(revision, next_id, known, columns.version, context, now_held)
+
+        return Change(write, (f"SELECT 1 FROM agents WHERE {_THIS} AND revision = ?", (*self._keys, revision)), adopt)
+
+    def _encode(self, copy: Message, name: str) -> str:
+        """Return the JSON in which a message is stored, given what `exact_copy` returned."""
+        if self._store_form is None:
+            return to_json(copy, name)
+        return encode(self._store_form(exact_copy(copy, name)), name)
+
+    def _column(self, name: str, copy: Any) -> str:
+        """Return the JSON of a column; the conversation manager's summary is a message, too."""
+        if self._store_form is not None and isinstance(copy, dict) and isinstance(copy.get("summary_message"), dict):
+            copy = {**copy, "summary_message": self._store_form(exact_copy(copy["summary_message"], name))}
+        return encode(copy, name)
+
+    def _where(self, column: str) -> tuple[str, ...]:
+        return column, "of agent", self._keys[1], "in session", self._keys[0]
+
+
+_STALE = (
+    "NOT NULL constraint failed: messages.message_id",
+    "UNIQUE constraint failed: messages.session_id, messages.agent_id, messages.message_id",
+)

@@ -1,0 +1,164 @@
+"""Every private name of Strands that the package uses, in one place.
+
+`tests/context/test_strands_private.py` fails if a release of Strands changes one of them.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from strands.hooks import AfterInvocationEvent, HookCallback, HookRegistry, events, registry
+from strands.session.file_session_manager import FileSessionManager
+from strands.session.repository_session_manager import RepositorySessionManager
+from strands.session.s3_session_manager import S3SessionManager
+from strands.types.content import Message
+from strands.types.session import SessionAgent
+
+_INTERNAL_STATE: Mapping[str, Callable[[Any], Any]] = {
+    "interrupt_state": lambda agent: agent._interrupt_state.to_dict(),
+    "model_state": lambda agent: agent._model_state,
+}
+
+
+@dataclass(frozen=True)
+class StateVersion:
+    """Which version of an agent's state is stored.
+
+    Attributes:
+        state: The state, an object that counts its changes.
+        number: Its count.
+        internal_keys: What of `_INTERNAL_STATE` an agent of this kind has.
+    """
+
+    state: Any
+    number: int
+    internal_keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AgentColumns:
+    """What a session keeps of an agent beside its messages.
+
+    Attributes:
+        values: The values of the columns of `agents`; without `state` if its stored version is the present one.
+        version: The version of the state, or None where Strands does not count (before 1.30).
+    """
+
+    values: dict[str, Any]
+    version: StateVersion | None
+
+
+def read_columns(agent: Any, stored: StateVersion | None) -> AgentColumns:
+    """Read what a session keeps of an agent, as `SessionAgent.from_agent` does, which copies the whole state.
+
+    Args:
+        agent: The agent.
+        stored: The version of the state that is stored, or None if it is unknown.
+    """
+    state = agent.state
+    # Before the state is copied: another thread may change it meanwhile, and then it is stored with the next event.
+    number = state._get_version() if hasattr(state, "_get_version") else None
+    if stored is not None and stored.state is state and stored.number == number:
+        manager = getattr(agent, "conversation_manager", None)
+        values = {
+            "conversation_manager_state": {} if manager is None else manager.get_state(),
+            "internal_state": {key: _INTERNAL_STATE[key](agent) for key in stored.internal_keys},
+        }
+        return AgentColumns(values, stored)
+    session_agent = _to_session_agent(agent)
+    internal_keys = tuple(session_agent._internal_state)
+    is_counted = number is not None and _INTERNAL_STATE.keys() >= set(internal_keys)
+    return AgentColumns(
+        {
+            "state": session_agent.state,
+            "conversation_manager_state": session_agent.conversation_manager_state,
+            "internal_state": session_agent._internal_state,
+        },
+        StateVersion(state, number, internal_keys) if is_counted and number is not None else None,
+    )
+
+
+def _to_session_agent(agent: Any) -> SessionAgent:
+    if _is_early_bidi(agent):
+        return SessionAgent.from_bidi_agent(agent)  # type: ignore[attr-defined, no-any-return, unused-ignore]
+    return SessionAgent.from_agent(agent)
+
+
+def restore_internal_state(agent: Any, internal_state: dict[str, Any]) -> None:
+    """Restore an agent's interrupts and its model's state."""
+    session_agent = SessionAgent(agent.agent_id, {}, {}, _internal_state=internal_state)
+    if _is_early_bidi(agent):
+        session_agent.initialize_bidi_internal_state(agent)  # type: ignore[attr-defined, unused-ignore]
+    else:
+        session_agent.initialize_internal_state(agent)
+
+
+def _is_early_bidi(agent: Any) -> bool:
+    """Tell whether an agent is a BidiAgent of an older version, which has ways of its own."""
+    return hasattr(SessionAgent, "from_bidi_agent") and not hasattr(agent, "conversation_manager")
+
+
+def internal_state_of(session_agent: SessionAgent) -> dict[str, Any]:
+    """Return what a record holds of an agent's interrupts and its model's state."""
+    return session_agent._internal_state
+
+
+def fix_broken_tool_use(manager: RepositorySessionManager, messages: list[Message]) -> list[Message]:
+    """Complete tool calls that have no result, as upstream does when it restores an agent."""
+    return manager._fix_broken_tool_use(messages)
+
+
+class Hooks:
+    """Stands between upstream's `SessionManager.register_hooks` and an agent's hooks.
+
+    Upstream registers synchronous callbacks, which would keep an event loop waiting. For each message it registers an
+    append and then a sync; our append does what that sync would do. The sync after an invocation runs a second time
+    behind all other hooks, where hooks have an order, so that it sees what they change.
+    """
+
+    def __init__(
+        self,
+        hooks: HookRegistry,
+        message_added: Callable[[Any], Awaitable[None]],
+        message_updated: Callable[[Any], Awaitable[None]],
+        agent_changed: Callable[[Any], Awaitable[None]],
+        multi_agent_changed: Callable[[Any], Awaitable[None]],
+    ) -> None:
+        self._hooks = hooks
+        self._instead = {
+            "MessageAddedEvent": message_added,
+            "BidiMessageAddedEvent": message_added,
+            "AfterInvocationEvent": agent_changed,
+            "BidiAfterInvocationEvent": agent_changed,
+            "AfterNodeCallEvent": multi_agent_changed,
+            "AfterMultiAgentInvocationEvent": multi_agent_changed,
+        }
+        self._registered: set[Any] = set()
+        if hasattr(events, "MessageUpdatedEvent"):  # older versions do not tell
+            hooks.add_callback(events.MessageUpdatedEvent, message_updated)
+
+    def add_callback(self, event_type: Any, callback: HookCallback[Any], **kwargs: Any) -> None:
+        """Register the asynchronous callback for an event, once, or an unknown one as it is."""
+        instead = self._instead.get(event_type.__name__)
+        if instead is None:
+            self._hooks.add_callback(event_type, callback, **kwargs)
+        elif event_type not in self._registered:
+            self._registered.add(event_type)
+            self._hooks.add_callback(event_type, instead, **kwargs)
+            if event_type is AfterInvocationEvent and hasattr(registry, "HookOrder"):
+                self._hooks.add_callback(event_type, instead, order=float("inf"))
+
+
+def file_session_path(manager: FileSessionManager, session_id: str) -> str:
+    """Return the folder of a session."""
+    return manager._get_session_path(session_id)
+
+
+def file_agent_path(manager: FileSessionManager, session_id: str, agent_id: str) -> str:
+    """Return the folder of an agent."""
+    return manager._get_agent_path(session_id, agent_id)
+
+
+def s3_session_path(manager: S3SessionManager, session_id: str) -> str:
+    """Return the prefix of a session's keys."""
+    return manager._get_session_path(session_id)

@@ -1,0 +1,261 @@
+"""One connection to a database file: how it is opened, and how it behaves.
+
+A pragma that every writing connection needs is in `open_to_write`, one that users of the file choose in
+`Connection.apply`, and one that readers need as well in `open_read_only`, too.
+"""
+
+import os
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cache
+from itertools import count
+from typing import Any, NoReturn
+from urllib.request import pathname2url
+
+from .. import errors
+from . import files, schema
+from .locks import hold, new_lock
+
+Connect = Callable[[str], sqlite3.Connection]
+
+OLDEST_SQLITE = (3, 35, 0)
+PAGE_SIZE = 4096  # bytes; `python -m tests.benchmarks table` compares sizes
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a user of a file wants its connections to behave.
+
+    Attributes:
+        synchronous: FULL syncs every commit to the disk, NORMAL only checkpoints.
+        timeout: Seconds to wait for other writers.
+    """
+
+    synchronous: str
+    timeout: float
+
+
+class Connection:
+    """A connection, with what the pool needs to know of it.
+
+    Attributes:
+        raw: The connection itself.
+        lock: Held while it is at work. One thread uses it, but another may want to close it.
+        closed: Whether it was closed.
+    """
+
+    def __init__(self, raw: sqlite3.Connection) -> None:
+        self.raw = raw
+        self.lock = new_lock()
+        self.closed = False
+        self._settings: Settings | None = None  # how it behaves now; None is unknown
+
+    def close(self) -> None:
+        """Close the connection once it is not at work."""
+        hold(self.lock, self._close)
+
+    def close_unless_busy(self) -> None:
+        """Close the connection, or leave it if it is at work."""
+        try:
+            hold(self.lock, self._close, timeout=0)
+        except sqlite3.OperationalError:
+            pass
+
+    def _close(self) -> None:
+        self.closed = True
+        self.raw.close()
+
+    def apply(self, settings: Settings) -> None:
+        """Behave as the present user wishes; another one may have used the connection before."""
+        if settings is self._settings:
+            return
+        if settings != self._settings:
+            self.wait_at_most(settings.timeout)
+            self.raw.execute(f"PRAGMA synchronous = {settings.synchronous}")  # which waits while a file is created
+        self._settings = settings
+
+    def wait_at_most(self, seconds: float) -> None:
+        """Wait no longer for other writers, until settings are applied again."""
+        self._settings = None
+        self.raw.execute(f"PRAGMA busy_timeout = {max(int(seconds * 1000), 0)}")
+
+
+def open_to_write(path: str, settings: Settings, connect: Connect | None) -> Connection:
+    """Open a file, creating or upgrading its tables as needed.
+
+    Args:
+        path: The file, which exists, or `:memory:`.
+        settings: How the connection is to behave.
+        connect: What opens it; None takes `sqlite3`.
+
+    Raises:
+        SessionException: If the file is not one of ours.
+        sqlite3.Error: If SQLite fails.
+    """
+    files.check_companions(path)
+    raw = open_raw(path, connect)
+    connection = Connection(raw)
+    try:
+        raw.execute(f"PRAGMA page_size = {PAGE_SIZE}")  # takes effect in a file that is still empty
+        raw.execute("PRAGMA foreign_keys = ON")
+        # Overwrites what is deleted with zeros. It must be on for every write: a later deletion does not find what an
+        # earlier write has left behind.
+        raw.execute("PRAGMA secure_delete = ON")
+        connection.apply(settings)
+        schema.prepare(raw, path, settings.timeout, lambda: _keep_legacy(path, connect))
+        files.check_companions(path)  # once more, now that SQLite has them open
+    except BaseException as error:
+        connection.close()
+        raise_as_standard(raw, error)
+    return connection
+
+
+def _keep_legacy(path: str, connect: Connect | None) -> None:
+    """Save a copy of a legacy file beside it, under a name that is free; it stays until its owner removes it."""
+    names = (f"{path}.legacy-backup{f'-{number}' if number > 1 else ''}" for number in count(1))
+    name = next(name for name in names if not os.path.lexists(name))
+    with (
+        files.new_file(name) as partial,
+        closing(open_raw(path, connect)) as source,
+        closing(open_raw(partial, connect)) as target,
+    ):
+        source.backup(target)
+        target.execute("PRAGMA journal_mode = DELETE")
+
+
+def open_raw(path: str, connect: Connect | None) -> sqlite3.Connection:
+    """Open a file with `sqlite3`, or with a function that a user gave.
+
+    Raises:
+        TypeError: If the function returns anything but a connection.
+        SessionException: If the function fails, or the connection cannot be used here.
+        sqlite3.Error: If SQLite fails.
+    """
+    if connect is None:
+        # A file that has vanished must not be created again: all could read it.
+        name = path if path == files.MEMORY else f"file:{pathname2url(path)}?mode=rw"
+        return sqlite3.connect(name, uri=True, isolation_level=None, check_same_thread=False)
+    try:
+        raw = connect(path)
+    except Exception as error:
+        raise errors.SessionException(f"{path} | `connect` failed with {type(error).__name__}") from error
+    if not all(hasattr(raw, name) for name in ("execute", "in_transaction", "isolation_level", "Error")):
+        raise TypeError(
+            f"connect | returned {type(raw).__name__}, not a connection of `sqlite3` or of a driver with its interface"
+        )
+    try:
+        if hasattr(raw, "autocommit"):  # from Python 3.12 on
+            raw.autocommit = True
+        raw.isolation_level = None
+        raw.row_factory = None
+        raw.text_factory = str
+        _in_another_thread(lambda: check_sqlite(raw))
+    except BaseException as error:
+        raw.close()
+        if isinstance(error, raw.ProgrammingError):  # connections go from one thread to the next
+            raise errors.SessionException(
+                f"{path} | `connect` must open with check_same_thread=False: {error}"
+            ) from error
+        raise_as_standard(raw, error)
+    return raw
+
+
+def check_sqlite(raw: sqlite3.Connection) -> None:
+    """Refuse an SQLite that is too old, or was built without what we need.
+
+    Raises:
+        SessionException: If it is.
+    """
+    (version,) = raw.execute("SELECT sqlite_version()").fetchone()
+    found = version
+    try:
+        raw.execute("SELECT json('0')").fetchone()
+    except raw.OperationalError:  # before 3.38, a build could leave them out
+        found += " without JSON functions"
+    if found != version or tuple(map(int, version.split("."))) < OLDEST_SQLITE:
+        oldest = ".".join(map(str, OLDEST_SQLITE))
+        raise errors.SessionException(
+            f"strands-sqlite-session-manager needs SQLite {oldest} or newer, with JSON functions; this is {found}"
+        )
+
+
+@cache
+def check_own_sqlite() -> None:
+    """Refuse Python's own SQLite if it is too old, before a file is touched; see `check_sqlite`."""
+    with closing(sqlite3.connect(files.MEMORY)) as raw:
+        check_sqlite(raw)
+
+
+def _in_another_thread(work: Callable[[], Any]) -> Any:
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(work).result()
+
+
+def raise_as_standard(raw: sqlite3.Connection, error: BaseException) -> NoReturn:
+    """Raise an error of any driver as what `sqlite3` calls the same."""
+    if isinstance(error, raw.Error) and not isinstance(error, sqlite3.Error):
+        raise getattr(sqlite3, type(error).__name__, sqlite3.DatabaseError)(*error.args) from error
+    raise error
+
+
+def open_read_only(path: str, settings: Settings, connect: Connect | None) -> Connection:
+    """Open a file that is not written to, whether it could be or not.
+
+    Raises:
+        SessionException: If the file is not one of ours, or SQLite would have to write before it can be read.
+        sqlite3.Error: If SQLite fails.
+    """
+    raw = _connect_read_only(path, settings.timeout) if connect is None else open_raw(path, connect)
+    try:
+        if connect is not None:
+            raw.execute(f"PRAGMA busy_timeout = {int(settings.timeout * 1000)}")
+            raw.execute("PRAGMA query_only = ON")
+        if schema.read_version(raw, path) < schema.VERSION:
+            # An older layout is brought up to date in memory.
+            older = raw
+            raw = sqlite3.connect(files.MEMORY, isolation_level=None, check_same_thread=False)
+            with closing(older):
+                older.backup(raw)
+            schema.prepare(raw, path, settings.timeout)
+    except BaseException as error:
+        raw.close()
+        raise_as_standard(raw, error)
+    return Connection(raw)
+
+
+def _connect_read_only(path: str, timeout: float) -> sqlite3.Connection:
+    def connect(parameters: str) -> sqlite3.Connection:
+        uri = f"file:{pathname2url(path)}?{parameters}"
+        raw = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
+        try:
+            raw.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except BaseException:
+            raw.close()
+            raise
+        return raw
+
+    may_write = os.access(os.path.dirname(path), os.W_OK) and os.access(path, os.W_OK)
+    if schema.has_content(f"{path}-journal"):
+        # Beside a rollback journal whose writer was killed, SQLite restores the file for its next reader. A legacy file
+        # can have one.
+        if not may_write:
+            raise errors.SessionException(
+                f"{path} | a write was interrupted, and SQLite must undo it before the file can be read: open it once"
+                " where you may write to it"
+            )
+        connect("mode=rw").close()
+    try:
+        return connect("mode=ro")
+    except sqlite3.OperationalError as error:
+        # To read a file in WAL mode, SQLite creates an index beside it, for which a read-only medium has no room.
+        if may_write or "locked" in str(error):
+            raise
+        if schema.has_content(f"{path}-wal"):
+            raise errors.SessionException(
+                f"{path} | its write-ahead log cannot be read on a read-only medium: copy the file and its -wal to a"
+                " place where you may write"
+            ) from error
+        return connect("mode=ro&immutable=1")

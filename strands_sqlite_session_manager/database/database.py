@@ -1,0 +1,262 @@
+"""One user's access to a database file: every read and every write goes through here, and every failure gets its name."""
+
+import os
+import sqlite3
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Any, TypeVar, overload
+
+from .. import errors
+from . import files, pool
+from .connections import Connect, Connection, Settings, check_own_sqlite
+from .fork_gate import FORK_GATE
+from .locks import locked
+from .transactions import transact
+from .values import UnreadableError
+from .writers import Write
+
+Row = tuple[Any, ...]
+_T = TypeVar("_T")
+MAX_INTEGER = 2**63 - 1  # SQLite's
+
+FAILURES = (sqlite3.Error, OSError, UnicodeDecodeError, UnreadableError)
+"""What becomes a `SessionException` that names the file."""
+_WAL_WAIT = 0.1  # seconds that `empty_wal` waits for readers
+_PAUSE = 0.005
+
+
+class Database:
+    """A database file, opened; safe to use from any thread.
+
+    Wherever an exception strikes, such as a `KeyboardInterrupt`, no transaction and no lock stays behind.
+
+    Attributes:
+        path: The file's absolute path, or `:memory:`.
+        connect: What opens connections; None is `sqlite3`.
+    """
+
+    def __init__(
+        self,
+        db_path: str | os.PathLike[str] | None,
+        *,
+        synchronous: str = "FULL",
+        timeout: float = 30.0,
+        connect: Connect | None = None,
+        read_only: bool = False,
+    ) -> None:
+        """Open the file, creating or upgrading it as needed.
+
+        Args:
+            db_path: See `files.resolve`.
+            synchronous: FULL or NORMAL.
+            timeout: Seconds to wait for other writers.
+            connect: Opens a connection to a path; None takes `sqlite3`.
+            read_only: Whether the file must exist, and must not be written to.
+
+        Raises:
+            TypeError: If the path is not text, or `connect` cannot be called or returns no connection.
+            ValueError: If the path is empty or names a folder, or a setting is unsupported.
+            SessionException: If the file cannot be opened, or is not one of ours; or if SQLite is too old.
+        """
+        if synchronous not in ("FULL", "NORMAL"):
+            raise ValueError(f"synchronous=<{synchronous!r}> | must be 'FULL' or 'NORMAL'")
+        # SQLite counts milliseconds in 32 bits.
+        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < 2**31 / 1000:
+            raise ValueError(f"timeout=<{timeout!r}> | must be a positive number of seconds, at most 24 days")
+        if connect is None:
+            check_own_sqlite()
+        elif not callable(connect):
+            raise TypeError(f"connect=<{type(connect).__name__}> | must be a function of a path")
+        self.connect = connect
+        self.read_only = read_only
+        self.settings = Settings(synchronous, timeout)
+        self.path = files.resolve(db_path)
+        self._pool = self._acquire_pool()
+        self._finalizer = weakref.finalize(self, pool.release, self._pool)
+        self._finalizer.atexit = False  # handlers that run at exit may still use it
+
+    def _acquire_pool(self) -> pool.Pool:
+        def acquire() -> pool.Pool:
+            return pool.acquire(self, self.path, self.settings, self.connect, self.read_only)
+
+        return self._translated(lambda: FORK_GATE.inside(acquire))
+
+    def close(self) -> None:
+        """Stop using the file; its connections are closed when nobody in the process uses it. May be repeated."""
+        self._pool.users.discard(self)
+        self._finalizer()
+
+    @overload
+    def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]: ...
+
+    @overload
+    def read(self, sql: str, parameters: Sequence[Any], decode: Callable[[Row], _T]) -> list[_T]: ...
+
+    def read(self, sql: str, parameters: Sequence[Any] = (), decode: Callable[[Row], Any] | None = None) -> list[Any]:
+        """Return all rows of one query.
+
+        Args:
+            sql: The query.
+            parameters: Its parameters.
+            decode: What to make of each row.
+
+        Raises:
+            SessionException: If SQLite fails, or a row cannot be decoded.
+        """
+
+        def fetch(connection: Connection) -> list[Any]:
+            rows = connection.raw.execute(sql, parameters).fetchall()
+            return rows if decode is None else list(map(decode, rows))
+
+        return self._use(fetch)
+
+    def snapshot(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Return what `work` returns, called with a connection that sees one moment throughout.
+
+        It waits for no writer. Cursors must not outlive an exception, see `transactions.transact`.
+
+        Raises:
+            SessionException: If SQLite fails, or a row cannot be decoded.
+        """
+
+        def look(connection: Connection) -> _T:
+            if connection.raw.in_transaction:  # of one moment already
+                return work(connection.raw)
+            return transact(connection.raw, "BEGIN", work)
+
+        return self._use(look)
+
+    def write(self, sql: str, parameters: Sequence[Any] = (), *, exists: str = "", orphan: str = "") -> int:
+        """Run one statement as a transaction of its own and return how many rows it changed.
+
+        Args:
+            sql: The statement.
+            parameters: Its parameters.
+            exists: What to say if the key is taken.
+            orphan: What to say if the row that this one belongs to does not exist.
+
+        Raises:
+            SessionException: If SQLite fails, other writers take too long, or a constraint does not allow it.
+        """
+
+        def execute(raw: sqlite3.Connection) -> int:
+            try:
+                return raw.execute(sql, parameters).rowcount
+            except raw.IntegrityError as error:
+                errors.raise_violation(error, exists, orphan)
+
+        return int(self.do(Write(execute, self.settings, is_statement=True)))
+
+    def transaction(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Return what `work` returns, called with a connection in a transaction: all that it writes happens, or none.
+
+        Raises:
+            SessionException: If SQLite fails, or other writers take too long.
+        """
+        return self.do(Write(work, self.settings))  # type: ignore[no-any-return]
+
+    def do(self, write: Write) -> Any:
+        """Do a write and return its result.
+
+        Raises:
+            SessionException: As `transaction`.
+        """
+        self._refuse_within_transaction()
+        return self._translated(lambda: self._pool.writers.write(write))
+
+    def submit(self, write: Write) -> bool:
+        """Queue a write; return False if nothing can be queued because the interpreter shuts down. It never waits.
+
+        Raises:
+            SessionException: If the calling thread is in the middle of a read or a write.
+        """
+        self._refuse_within_transaction()
+        try:
+            self._pool.writers.submit(write)
+        except RuntimeError:
+            return not write.outcome.cancel()
+        return True
+
+    def is_done(self, write: Write) -> bool:
+        """Tell whether a write that was queued took place, waiting for its outcome; False is also unknown."""
+        try:
+            return write.outcome.exception(self.settings.timeout) is None
+        except (CancelledError, FutureTimeoutError):
+            if write.outcome.cancel():
+                return False
+            raise self.failure(locked()) from None
+
+    def _exclusively(self, work: Callable[[Connection], _T]) -> _T:
+        self._refuse_within_transaction()
+        return self._translated(lambda: self._pool.writers.exclusively(self.settings, work))  # type: ignore[no-any-return]
+
+    def vacuum(self) -> None:
+        """Rewrite the file without unused space, and empty the write-ahead log.
+
+        Raises:
+            SessionException: If SQLite fails, others use the file for too long, or a reader keeps what was deleted in
+                the write-ahead log.
+        """
+        self._exclusively(lambda connection: connection.raw.execute("VACUUM"))
+        if not self.empty_wal(self.settings.timeout):
+            raise errors.DatabaseLockedException(
+                f"{self.path} | the file was rewritten, but a reader or another writer kept the write-ahead log in use"
+                f" for {self.settings.timeout:g} seconds, and what was deleted may still be in it: try again"
+            )
+
+    def empty_wal(self, patience: float = _WAL_WAIT) -> bool:
+        """Bring the write-ahead log into the file and cut it off, so that it holds nothing that was deleted.
+
+        Args:
+            patience: Seconds to wait for readers of an older view and for writers.
+
+        Returns:
+            Whether it was done.
+
+        Raises:
+            SessionException: If SQLite fails.
+        """
+        end = time.monotonic() + patience
+
+        def truncate(connection: Connection) -> bool:
+            connection.wait_at_most(max(end - time.monotonic(), 0))
+            (busy, _, _) = connection.raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            return not busy
+
+        while not self._exclusively(truncate):
+            if time.monotonic() > end:
+                return False
+            time.sleep(_PAUSE)  # SQLite does not wait for a checkpoint of another process
+        # A power failure must not bring back what was cut off.
+        self._translated(lambda: files.sync(f"{self.path}-wal"))
+        return True
+
+    def _use(self, work: Callable[[Connection], _T]) -> _T:
+        self._check_open()
+        return self._translated(lambda: self._pool.use(self.settings, work))
+
+    def _check_open(self) -> None:
+        if not self._finalizer.alive:
+            raise errors.SessionException(f"{self.path} | was closed here")
+
+    def _refuse_within_transaction(self) -> None:
+        """Refuse to write inside a transaction of the same thread: it could still be rolled back."""
+        self._check_open()
+        if self._pool.is_in_use_here:
+            raise errors.SessionException(
+                f"{self.path} | this thread is in the middle of a read or a write: nothing can be written in the"
+                " `progress` of a backup, or in a signal handler that interrupts one of our calls"
+            )
+
+    def _translated(self, work: Callable[[], _T]) -> _T:
+        try:
+            return work()
+        except FAILURES as error:
+            raise self.failure(error) from error
+
+    def failure(self, error: BaseException) -> Exception:
+        """Return the exception that tells a user what one of `FAILURES` means; the caller raises it from the error."""
+        return errors.from_database(self.path, error, self.settings.timeout)

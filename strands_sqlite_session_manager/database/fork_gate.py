@@ -1,0 +1,77 @@
+"""Keeps `os.fork` and open databases apart.
+
+SQLite forbids carrying a connection across a fork, and leaving it alone in the child is not enough: the library keeps
+its record of file locks per process, and a child inherits the record without the locks. It would believe that it holds
+what it does not, and its parent could remove the write-ahead log under it. So nothing may be open at the moment of the
+fork: work in progress is waited for, everything is closed, and parent and child open what they need again.
+
+The locks of the connections cannot carry this. A thread that holds one may need another before it can finish, when the
+`progress` of a backup writes to a second file; a fork that had taken that one, and waits for the first, would wait
+forever. The gate tells work that goes on from work that begins, and holds up only the latter.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+_T = TypeVar("_T")
+_PAUSE = 0.0005  # seconds between two looks, of a fork and of those who wait for it
+
+
+class ForkGate:
+    """Lets any number of threads work on databases, and a fork wait until none does.
+
+    Passing takes no lock: a thread first says that it is inside and then looks for a fork; a fork does it the other way
+    round.
+    """
+
+    def __init__(self) -> None:
+        self._reset()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_parent=self._open, after_in_child=self._reset)
+
+    def around_fork(self, before: Callable[[], None], in_child: Callable[[], None]) -> None:
+        """Call back around every fork: before it, when no other thread is inside the gate, and in the child."""
+        if hasattr(os, "register_at_fork"):
+            # What is registered last is called first before a fork: the gate closes, and then comes the callback.
+            os.register_at_fork(before=before, after_in_child=in_child)
+            os.register_at_fork(before=self._close)
+
+    def inside(self, work: Callable[[], _T]) -> _T:
+        """Return what `work` returns, called when no fork is under way; a thread that is inside may enter again."""
+        thread = threading.get_ident()
+        if thread in self._inside or thread == self._forking:
+            return work()
+        try:
+            try:
+                self._inside.add(thread)
+                while self._forking is not None:
+                    self._inside.discard(thread)
+                    time.sleep(_PAUSE)
+                    self._inside.add(thread)
+                return work()
+            finally:
+                self._inside.discard(thread)
+        finally:
+            self._inside.discard(thread)
+
+    def _reset(self) -> None:
+        self._turn = threading.Lock()  # held by the thread that forks
+        self._inside: set[int] = set()
+        self._forking: int | None = None  # the thread that forks
+
+    def _close(self) -> None:
+        thread = threading.get_ident()
+        self._turn.acquire()
+        self._forking = thread
+        while self._inside - {thread}:
+            time.sleep(_PAUSE)
+
+    def _open(self) -> None:
+        self._forking = None
+        self._turn.release()
+
+
+FORK_GATE = ForkGate()

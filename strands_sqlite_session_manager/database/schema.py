@@ -1,0 +1,167 @@
+"""The schema of a file: its triggers and indexes, its version, and the steps that bring a file to it."""
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from urllib.request import pathname2url
+
+from .. import errors
+from . import legacy
+from .tables import TABLES
+from .transactions import transact
+from .views import VIEWS
+
+# "StSS": says in the file's header whose database it is (https://sqlite.org/pragma.html#pragma_application_id).
+APPLICATION_ID = 0x53745353
+
+_INDEXES = (
+    "CREATE INDEX sessions_by_activity ON sessions (active_at, session_id)",
+    "CREATE INDEX session_metadata_by_value ON session_metadata (key, value, session_id)",
+)
+
+
+def _activity_trigger(table: str, event: str, moment: str = "updated_at") -> str:
+    name = event.partition(" ")[0].lower()
+    return f"""
+CREATE TRIGGER {table}_{name}_activity AFTER {event} ON {table} BEGIN
+    UPDATE sessions SET active_at = new.{moment}
+    WHERE session_id = new.session_id AND active_at < new.{moment};
+END
+"""
+
+
+_TRIGGERS = (
+    _activity_trigger("sessions", "INSERT"),
+    _activity_trigger("agents", "INSERT"),
+    _activity_trigger("agents", "UPDATE"),
+    _activity_trigger("messages", "INSERT", "created_at"),
+    _activity_trigger("messages", "UPDATE OF updated_at"),
+    _activity_trigger("multi_agents", "INSERT"),
+    _activity_trigger("multi_agents", "UPDATE"),
+)
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    upgrading = legacy.is_layout(connection)
+    if upgrading:
+        legacy.set_aside(connection)
+    for statement in (*(table.ddl for table in TABLES), *_INDEXES, *_TRIGGERS, *VIEWS):
+        connection.execute(statement)
+    if upgrading:
+        legacy.move_in(connection)
+
+
+# Step N brings a file from version N to N + 1. Append to it; once a version was released, never change its step.
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create,)
+VERSION = len(MIGRATIONS)
+
+
+def check_belongs_here(path: str, timeout: float) -> None:
+    """Refuse another program's file, or one of a newer version, without touching it.
+
+    Opening a foreign database to write can already change it: SQLite recovers and checkpoints what it finds. So this
+    looks through a connection that cannot write.
+
+    Args:
+        path: The file.
+        timeout: Seconds to wait for a program that has locked the file.
+
+    Raises:
+        SessionException: If the file is not a SQLite database, not one of ours, or too new.
+    """
+    if has_content(path + "-journal"):
+        return  # being created, or to be recovered first: `prepare` looks again after that
+    # The main file alone tells, unless its newest pages are still in the write-ahead log.
+    immutable = "" if has_content(path + "-wal") else "&immutable=1"
+    uri = f"file:{pathname2url(path)}?mode=ro{immutable}"
+    connection = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None)
+    try:
+        read_version(connection, path)
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        raise errors.from_database(path, error, timeout) from error
+    finally:
+        connection.close()
+
+
+def prepare(
+    connection: sqlite3.Connection, path: str, timeout: float, keep_legacy: Callable[[], None] | None = None
+) -> None:
+    """Bring a database to the current schema and into WAL mode.
+
+    Args:
+        connection: A connection in autocommit mode whose busy timeout is set.
+        path: The file's name, for errors.
+        timeout: Seconds to wait for other processes that do the same.
+        keep_legacy: Saves a copy of a legacy file; called before it is upgraded, while nobody else can write.
+
+    Raises:
+        SessionException: If the file is another program's, or was written by a newer version.
+        sqlite3.Error: If SQLite fails; whatever was begun is rolled back.
+    """
+
+    def migrate(connection: sqlite3.Connection) -> None:
+        version, is_legacy = _look(connection, path)
+        if is_legacy and keep_legacy is not None:
+            keep_legacy()
+        for step in MIGRATIONS[version:]:
+            step(connection)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+
+    if read_version(connection, path) < VERSION:
+        transact(connection, "BEGIN IMMEDIATE", migrate)
+    _switch_to_wal(connection, path, timeout)
+
+
+def read_version(connection: sqlite3.Connection, path: str) -> int:
+    """Return the schema version of a file; 0 is an empty file or a legacy one.
+
+    Raises:
+        SessionException: If the file is another program's, or was written by a newer version.
+    """
+    # In a transaction, so that what is read is of one moment: others may be creating the file.
+    return transact(connection, "BEGIN", lambda connection: _look(connection, path)[0])
+
+
+def _look(connection: sqlite3.Connection, path: str) -> tuple[int, bool]:
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application_id == APPLICATION_ID and version >= 0:
+        if version > VERSION:
+            raise errors.SessionException(
+                f"{path} | written by a newer version of strands-sqlite-session-manager (schema {version}, this one"
+                f" knows {VERSION}): upgrade the package"
+            )
+        return int(version), False
+    (objects,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    is_legacy = objects > 0 and legacy.is_layout(connection)
+    if application_id or version or (objects and not is_legacy):
+        raise errors.SessionException(f"{path} | a database of another program, not of strands-sqlite-session-manager")
+    return 0, is_legacy
+
+
+def _switch_to_wal(connection: sqlite3.Connection, path: str, timeout: float) -> None:
+    """Turn on write-ahead logging, with which readers and a writer work at the same time.
+
+    The switch needs the file for itself, and SQLite does not wait for that as it does for other locks.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            break
+        except connection.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.005)
+    if mode not in ("wal", "memory"):
+        raise errors.SessionException(f"{path} | the file system does not support SQLite's write-ahead log")
+
+
+def has_content(path: str) -> bool:
+    """Tell whether a file exists and is not empty."""
+    try:
+        return os.path.getsize(path) > 0
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,207 @@
+"""The sessions of a file as a list: newest activity first, by metadata, by time."""
+
+import operator
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from .. import errors
+from ..database.database import MAX_INTEGER, Database, Row
+from ..database.values import decode
+from .metadata import check_metadata, condition, read_metadata
+from .text import texts
+
+_PREVIEW = 100  # characters
+_END_OF_TIME = "\U0010ffff"  # sorts after every other text
+_FEW = 2000  # sessions that are looked at one by one rather than sorted
+
+
+@dataclass(frozen=True)
+class SessionSummary:
+    """One entry in a list of sessions.
+
+    Attributes:
+        session_id: The session's id.
+        session_type: Strands' type of session, such as `AGENT`.
+        created_at: When it was created, ISO 8601.
+        updated_at: Its last activity, ISO 8601: the newest thing that any of its agents or orchestrators did. Changing
+            metadata is not activity.
+        metadata: Its metadata.
+        agent_ids: Its agents, in the order of their creation.
+        multi_agent_ids: Its orchestrators, in the order of their creation.
+        message_count: How many messages its agents have together.
+        preview: The start of the first text that the user said, on one line; empty if there is none.
+    """
+
+    session_id: str
+    session_type: str
+    created_at: str
+    updated_at: str
+    metadata: dict[str, str]
+    agent_ids: list[str]
+    multi_agent_ids: list[str]
+    message_count: int
+    preview: str
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Selects sessions: those with these metadata whose last activity lies between two moments, both exclusive."""
+
+    metadata: Mapping[str, str | None]
+    after: str = ""
+    before: str = _END_OF_TIME
+
+    @classmethod
+    def of(
+        cls,
+        metadata: Mapping[str, str] | None = None,
+        updated_after: datetime | str | None = None,
+        updated_before: datetime | str | None = None,
+    ) -> "Filter":
+        """Check what a caller asks for.
+
+        Raises:
+            TypeError: If the metadata hold anything but strings, or a moment is neither a datetime nor text.
+            ValueError: If a moment has no time zone, or is not ISO 8601.
+        """
+        return cls(
+            check_metadata(metadata),
+            "" if updated_after is None else _moment(updated_after, "updated_after"),
+            _END_OF_TIME if updated_before is None else _moment(updated_before, "updated_before"),
+        )
+
+    def select(self, connection: sqlite3.Connection, limit: int = MAX_INTEGER, offset: int = 0) -> list[Row]:
+        """Return the ids and last activities of the selected sessions, newest first."""
+        clauses, parameters = self.condition("sessions")
+        in_order = "ORDER BY active_at DESC, session_id DESC LIMIT ? OFFSET ?"
+        rarest = self._rarest(connection) if self.metadata else None
+        # Two ways to the newest sessions with a value: through the newest sessions of all, where the value is frequent;
+        # and through all that have it, which must then be sorted.
+        if rarest is None or (rarest[1] == _FEW and limit + offset < _FEW):
+            newest = "sessions" if rarest is None else f"(SELECT * FROM sessions {in_order}) AS sessions"
+            found = connection.execute(
+                f"SELECT session_id, active_at FROM {newest} WHERE {clauses} {in_order}",
+                (*(() if rarest is None else (_FEW, 0)), *parameters, limit, offset),
+            ).fetchall()
+            if rarest is None or len(found) == limit:
+                return found
+        key = rarest[0]
+        return connection.execute(
+            "SELECT session_id, active_at FROM session_metadata CROSS JOIN sessions USING (session_id)"
+            f" WHERE key = ? AND value = ? AND {clauses} {in_order}",
+            (key, self.metadata[key], *parameters, limit, offset),
+        ).fetchall()
+
+    def condition(self, table: str) -> tuple[str, list[str | None]]:
+        """Return the SQL condition that a selected row of `sessions` meets, and its parameters."""
+        clauses, parameters = condition(self.metadata, table)
+        return f"active_at > ? AND active_at < ?{clauses}", [self.after, self.before, *parameters]
+
+    def _rarest(self, connection: sqlite3.Connection) -> tuple[str, int]:
+        """Return the key whose value the fewest sessions have, and how many do, counted up to `_FEW`."""
+        counts = {
+            key: connection.execute(
+                "SELECT count(*) FROM (SELECT 1 FROM session_metadata WHERE key = ? AND value = ? LIMIT ?)",
+                (key, value, _FEW),
+            ).fetchone()[0]
+            for key, value in self.metadata.items()
+        }
+        return min(counts.items(), key=lambda item: item[1])
+
+
+def check_range(limit: int | None, offset: int = 0) -> tuple[int, int]:
+    """Return a limit and an offset as SQLite takes them; a limit of None is all.
+
+    Raises:
+        TypeError: If one is not an integer.
+        ValueError: If one is negative.
+    """
+    checked = (MAX_INTEGER if limit is None else operator.index(limit), operator.index(offset))
+    if min(checked) < 0:
+        raise ValueError(f"limit=<{limit}>, offset=<{offset}> | must be 0 or more")
+    return min(checked[0], MAX_INTEGER), min(checked[1], MAX_INTEGER)
+
+
+def list_sessions(
+    database: Database, selected: Filter, *, limit: int | None = None, offset: int = 0
+) -> list[SessionSummary]:
+    """Return the selected sessions, newest activity first; see `SQLiteSessionRepository.list_sessions`."""
+    limit, offset = check_range(limit, offset)
+    return database.snapshot(
+        lambda connection: [
+            summarize(connection, session_id) for session_id, _ in selected.select(connection, limit, offset)
+        ]
+    )
+
+
+def summarize(connection: sqlite3.Connection, session_id: str) -> SessionSummary:
+    """Return the summary of a session.
+
+    Raises:
+        SessionNotFoundException: If there is no such session.
+    """
+    row = connection.execute(
+        "SELECT session_type, created_at, active_at,"
+        " (SELECT count(*) FROM messages WHERE session_id = sessions.session_id)"
+        " FROM sessions WHERE session_id = ?",
+        (session_id,),
+    ).fetchone()
+    if row is None:
+        raise errors.SessionNotFoundException(f"Session {session_id} does not exist")
+    session_type, created_at, active_at, message_count = row
+    agent_ids = ids_of(connection, "agents", session_id)
+    beginnings = [_first_user_text(connection, session_id, agent_id) for agent_id in agent_ids]
+    return SessionSummary(
+        session_id,
+        session_type,
+        created_at,
+        active_at,
+        read_metadata(connection, session_id),
+        agent_ids,
+        ids_of(connection, "multi_agents", session_id),
+        message_count,
+        min((beginning for beginning in beginnings if beginning), default=("", ""), key=lambda found: str(found[0]))[1],
+    )
+
+
+def ids_of(connection: sqlite3.Connection, table: str, session_id: str) -> list[str]:
+    """Return the ids of a session's `agents` or `multi_agents`, in the order of their creation."""
+    key = f"{table[:-1]}_id"
+    rows = connection.execute(
+        f"SELECT {key} FROM {table} WHERE session_id = ? ORDER BY created_at, {key}", (session_id,)
+    ).fetchall()
+    return [found for (found,) in rows]
+
+
+def _first_user_text(connection: sqlite3.Connection, session_id: str, agent_id: str) -> tuple[str, str] | None:
+    for message_id, created_at, text in connection.execute(
+        "SELECT message_id, created_at, coalesce(redact_message, message) FROM messages"
+        " WHERE session_id = ? AND agent_id = ? ORDER BY message_id",
+        (session_id, agent_id),
+    ):
+        message = decode(text, "message", message_id, "of agent", agent_id, "in session", session_id)
+        if isinstance(message, dict) and message.get("role") == "user":
+            preview = " ".join(texts(message).split(None, _PREVIEW)[:_PREVIEW])
+            if preview:
+                return created_at, preview[:_PREVIEW]
+    return None
+
+
+def _moment(value: datetime | str, name: str) -> str:
+    """Return a moment as the file holds it."""
+    moment = value
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
+        except ValueError as error:
+            raise ValueError(f"{name}=<{value}> | must be ISO 8601, such as 2026-05-01T00:00:00+00:00") from error
+    if not isinstance(moment, datetime):
+        raise TypeError(f"{name}=<{type(value).__name__}> | must be a datetime or ISO 8601 text")
+    if moment.utcoffset() is None:
+        raise ValueError(f"{name}=<{value}> | must have a time zone")
+    try:
+        return moment.astimezone(timezone.utc).isoformat()
+    except OverflowError:  # the first or the last day of the calendar
+        return "" if moment.year == 1 else _END_OF_TIME

@@ -1,0 +1,84 @@
+"""Session metadata: string values under string keys, a row each."""
+
+import sqlite3
+from collections.abc import Mapping
+
+from .. import errors
+from ..database.tables import METADATA
+
+
+def check_metadata(metadata: Mapping[str, str | None] | None, *, removable: bool = False) -> dict[str, str | None]:
+    """Return metadata as a dict of plain strings; None is empty.
+
+    Args:
+        metadata: What a caller gave.
+        removable: Whether a value may be None, which removes its key.
+
+    Raises:
+        TypeError: If it is not a mapping, or holds anything but strings.
+        ValueError: If a string is not valid Unicode.
+    """
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, Mapping):
+        raise TypeError(f"metadata=<{type(metadata).__name__}> | must be a mapping")
+    plain: dict[str, str | None] = {}
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not (isinstance(value, str) or (removable and value is None)):
+            raise TypeError(f"metadata[{key!r}] | keys and values must be strings")
+        plain[_plain(key, key)] = None if value is None else _plain(value, key)
+    return plain
+
+
+def _plain(text: str, key: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        errors.without_content(error)
+        raise ValueError(f"metadata[{key!a}] | cannot contain lone surrogates") from error
+    return str.__str__(text)  # SQLite takes no subclasses
+
+
+def merge(connection: sqlite3.Connection, session_id: str, changes: Mapping[str, str | None]) -> None:
+    """Merge changes into the metadata of a session; None removes a key.
+
+    Args:
+        connection: A transaction that writes.
+        session_id: The session's id.
+        changes: What `check_metadata` returned.
+
+    Raises:
+        SessionNotFoundException: If there is no such session.
+    """
+    if not connection.execute("SELECT 1 FROM sessions WHERE session_id = ?", (session_id,)).fetchone():
+        raise errors.SessionNotFoundException(f"Session {session_id} does not exist")
+    for key, value in changes.items():
+        if value is None:
+            connection.execute("DELETE FROM session_metadata WHERE session_id = ? AND key = ?", (session_id, key))
+        else:
+            connection.execute(
+                f"{METADATA.insert} ON CONFLICT (session_id, key) DO UPDATE SET value = excluded.value"
+                " WHERE value <> excluded.value",
+                (session_id, key, value),
+            )
+
+
+def read_metadata(connection: sqlite3.Connection, session_id: str) -> dict[str, str]:
+    """Return the metadata of a session, in the order in which the keys were added."""
+    return dict(
+        connection.execute(
+            "SELECT key, value FROM session_metadata WHERE session_id = ? ORDER BY rowid", (session_id,)
+        ).fetchall()
+    )
+
+
+def condition(metadata: Mapping[str, str | None], table: str) -> tuple[str, list[str | None]]:
+    """Return a condition on the sessions of a table that holds where the metadata have these values.
+
+    Returns:
+        SQL that follows other conditions, and its parameters.
+    """
+    has = (
+        f" AND EXISTS (SELECT 1 FROM session_metadata WHERE session_id = {table}.session_id AND key = ? AND value = ?)"
+    )
+    return has * len(metadata), [text for pair in metadata.items() for text in pair]
