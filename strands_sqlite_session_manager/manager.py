@@ -365,26 +365,37 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
         An agent that is live in this manager does not become stale by it; with its next event, it stores its own state
         again.
         """
-        update = lambda: records.update_agent(self._database, session_id, session_agent)  # noqa: E731
-        self._beside_live_agent(session_id, session_agent.agent_id, update, columns_changed=True)
+
+        def update() -> dict[str, Any]:
+            before, after = records.update_agent(self._database, session_id, session_agent)
+            return {"before": before, "after": after, "columns_changed": True}
+
+        self._beside_live_agent(session_id, session_agent.agent_id, update)
 
     def update_message(self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any) -> None:
         """Replace what is stored of a message, as in `SQLiteSessionRepository`.
 
-        An agent that is live in this manager does not become stale by it.
+        An agent that is live in this manager does not become stale by it. It goes on with the message as it holds it,
+        which is stored beside the new one with its next event.
         """
-        update = lambda: records.update_message(self._database, session_id, agent_id, session_message)  # noqa: E731
+
+        def update() -> dict[str, Any]:
+            before, after = records.update_message(self._database, session_id, agent_id, session_message)
+            return {
+                "before": before,
+                "after": after,
+                "message": (session_message.message_id, session_message.to_message()),
+            }
+
         self._beside_live_agent(session_id, agent_id, update)
 
-    def _beside_live_agent(
-        self, session_id: str, agent_id: str, update: Callable[[], tuple[int, int]], *, columns_changed: bool = False
-    ) -> None:
+    def _beside_live_agent(self, session_id: str, agent_id: str, update: Callable[[], dict[str, Any]]) -> None:
         registered = self._agents.get(agent_id) if session_id == self.session_id else None
         if registered is None:
             update()
             return
         account = cast(LiveAgent, registered.account)
-        account.update(lambda: account.note_revision(*update(), columns_changed=columns_changed))
+        account.update(lambda: account.note_update(**update()))
 
     # In older versions of Strands, a BidiAgent calls these.
 

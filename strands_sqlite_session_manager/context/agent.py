@@ -16,6 +16,7 @@ from strands.types.content import Message
 
 from .. import errors
 from ..database.database import Database, Row
+from ..database.identifiers import LAST_MESSAGE_ID
 from ..database.tables import AGENTS, MESSAGES
 from ..database.values import decode, encode, exact_copy, is_same, timestamp, to_json
 from .account import Account, Change, StaleError, new_revision
@@ -201,6 +202,11 @@ class LiveAgent(Account):
         """Add a message to the history, and keep up with whatever else has changed."""
         copy = exact_copy(message, "message")
         before = self._stored
+        if before.next_id + len(before.appends) > LAST_MESSAGE_ID:
+            raise errors.SessionException(
+                f"Agent {self._keys[1]} in session {self._keys[0]} has a message with the largest possible id: none can"
+                " follow it"
+            )
         append = _Append(message, copy, self._encode(copy, "message"), timestamp())
         is_simple = (
             not before.appends
@@ -263,18 +269,31 @@ class LiveAgent(Account):
             rows = {latest}
         return self._rewrite(message, rows, messages, columns, redacting=True)
 
-    def note_revision(self, before: int, after: int, *, columns_changed: bool = False) -> None:
+    def note_update(
+        self, before: int, after: int, *, message: tuple[int, Message] | None = None, columns_changed: bool = False
+    ) -> None:
         """Note that the repository of this very manager has written to the agent, which does not make it stale.
 
+        What the agent holds in another form is stored again with its next event.
+
         Args:
-            before: The revision that it found.
-            after: The revision that it left.
-            columns_changed: Whether it wrote other columns, so that the live agent's are to be stored again.
+            before: The revision that was found.
+            after: The revision that was left.
+            message: The id and the new form of a message that was replaced.
+            columns_changed: Whether columns were replaced.
         """
         stored = self._stored
-        if stored.revision == before:
-            stored = replace(stored, revision=after)
-            self._stored = replace(stored, columns={}, version=None) if columns_changed else stored
+        if stored.revision != before:
+            return
+        stored = replace(stored, revision=after)
+        if columns_changed:
+            stored = replace(stored, columns={}, version=None)
+        if message is not None:
+            held = Held()
+            for (own, source), copy in zip(stored.held.places(), stored.held.copies, strict=True):
+                held.add(own, exact_copy(message[1], "message") if source == message[0] else copy, source)
+            stored = replace(stored, held=held)
+        self._stored = stored
 
     # -- writing --
 

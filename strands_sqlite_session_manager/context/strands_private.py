@@ -5,7 +5,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from strands.hooks import AfterInvocationEvent, HookCallback, HookRegistry, events, registry
 from strands.session.file_session_manager import FileSessionManager
@@ -13,6 +13,8 @@ from strands.session.repository_session_manager import RepositorySessionManager
 from strands.session.s3_session_manager import S3SessionManager
 from strands.types.content import Message
 from strands.types.session import SessionAgent
+
+_Manager = TypeVar("_Manager", bound=RepositorySessionManager)
 
 _INTERNAL_STATE: Mapping[str, Callable[[Any], Any]] = {
     "interrupt_state": lambda agent: agent._interrupt_state.to_dict(),
@@ -147,6 +149,18 @@ class Hooks:
             self._hooks.add_callback(event_type, instead, **kwargs)
             if event_type is AfterInvocationEvent and hasattr(registry, "HookOrder"):
                 self._hooks.add_callback(event_type, instead, order=float("inf"))
+
+
+def manager_without_session(kind: type[_Manager], **attributes: Any) -> _Manager:
+    """Return a session manager that opened no session, for its store alone; its constructor would create one.
+
+    Args:
+        kind: The class of the manager.
+        attributes: What its methods for sessions, agents and messages rely on.
+    """
+    manager = kind.__new__(kind)
+    vars(manager).update(attributes)
+    return manager
 
 
 def file_session_path(manager: FileSessionManager, session_id: str) -> str:

@@ -22,7 +22,6 @@ from .locks import hold, new_lock
 Connect = Callable[[str], sqlite3.Connection]
 
 OLDEST_SQLITE = (3, 35, 0)
-PAGE_SIZE = 4096  # bytes; `python -m tests.benchmarks table` compares sizes
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,6 @@ def open_to_write(path: str, settings: Settings, connect: Connect | None) -> Con
     raw = open_raw(path, connect)
     connection = Connection(raw)
     try:
-        raw.execute(f"PRAGMA page_size = {PAGE_SIZE}")  # takes effect in a file that is still empty
         raw.execute("PRAGMA foreign_keys = ON")
         # Overwrites what is deleted with zeros. It must be on for every write: a later deletion does not find what an
         # earlier write has left behind.
@@ -237,7 +235,9 @@ def _connect_read_only(path: str, timeout: float) -> sqlite3.Connection:
             raise
         return raw
 
-    may_write = os.access(os.path.dirname(path), os.W_OK) and os.access(path, os.W_OK)
+    # `os.access` asks for the real user unless told otherwise.
+    effective = os.access in os.supports_effective_ids
+    may_write = all(os.access(place, os.W_OK, effective_ids=effective) for place in (path, os.path.dirname(path)))
     if schema.has_content(f"{path}-journal"):
         # Beside a rollback journal whose writer was killed, SQLite restores the file for its next reader. A legacy file
         # can have one.

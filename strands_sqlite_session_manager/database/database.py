@@ -77,6 +77,7 @@ class Database:
         self._pool = self._acquire_pool()
         self._finalizer = weakref.finalize(self, pool.release, self._pool)
         self._finalizer.atexit = False  # handlers that run at exit may still use it
+        self._is_closed = False
 
     def _acquire_pool(self) -> pool.Pool:
         def acquire() -> pool.Pool:
@@ -86,6 +87,7 @@ class Database:
 
     def close(self) -> None:
         """Stop using the file; its connections are closed when nobody in the process uses it. May be repeated."""
+        self._is_closed = True
         self._pool.users.discard(self)
         self._finalizer()
 
@@ -239,7 +241,7 @@ class Database:
         return self._translated(lambda: self._pool.use(self.settings, work))
 
     def _check_open(self) -> None:
-        if not self._finalizer.alive:
+        if self._is_closed:  # not: if the finalizer has run, which comes before the `__del__` of what uses this
             raise errors.SessionException(f"{self.path} | was closed here")
 
     def _refuse_within_transaction(self) -> None:

@@ -35,7 +35,7 @@ def resolve(db_path: str | os.PathLike[str] | None) -> str:
     given = check_path(db_path, source)
     if given == MEMORY:
         return MEMORY
-    if given.endswith(_SEPARATORS):
+    if given.endswith(_SEPARATORS) or os.path.basename(given) in (os.curdir, os.pardir):
         raise ValueError(f"{source}=<{given}> | names a folder; add the name of a file, such as sessions.db")
     named = os.path.expanduser(given)
     path = os.path.realpath(named)

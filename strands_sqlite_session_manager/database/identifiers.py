@@ -4,7 +4,7 @@ import os
 from functools import lru_cache
 
 LAST_MESSAGE_ID = 2**63 - 2
-"""SQLite's largest integer is one more; the message that comes next needs an id as well."""
+"""One less than SQLite's largest integer, since `context` names the id that comes next."""
 
 
 @lru_cache(maxsize=4096)
@@ -35,7 +35,7 @@ def validate_id(value: str, kind: str) -> str:
 
 
 def validate_message_id(value: int) -> int:
-    """Return a message id that SQLite can hold, and that leaves room for a next one.
+    """Return a message id that SQLite can hold, and that another one can follow.
 
     Raises:
         ValueError: If it is not an integer, or out of range.

@@ -17,6 +17,7 @@ from .connections import Connect, Connection, Settings, open_read_only, open_to_
 from .fork_gate import FORK_GATE
 from .locks import hold, is_mine, new_lock
 from .transactions import roll_back
+from .turns import Turns
 from .writers import Writers
 
 _T = TypeVar("_T")
@@ -51,7 +52,8 @@ class Pool:
         self.path = path
         self.connect = connect
         self.users: weakref.WeakSet[Any] = weakref.WeakSet()
-        self.writers = Writers(self.use)
+        self._turns = Turns(None if path == files.MEMORY else path)
+        self.writers = Writers(self.use, self._turns)
         self._thread = threading.local()
         self._idle: deque[Connection] = deque()
         self._open: list[Connection] = []
@@ -160,11 +162,13 @@ class Pool:
         while self._open:
             self._open[-1].close()
             self._open.pop()
+        self.writers.rest()
 
     def close_idle(self) -> None:
         """Close the connections that are not at work, without waiting; a later use opens new ones."""
         for connection in list(self._open):
             connection.close_unless_busy()
+        self.writers.rest()
 
     def retire(self, settings: Settings) -> None:
         """Make way for the pool of another file that has taken the place of this one's.

@@ -14,6 +14,7 @@ from .views import VIEWS
 
 # "StSS": says in the file's header whose database it is (https://sqlite.org/pragma.html#pragma_application_id).
 APPLICATION_ID = 0x53745353
+PAGE_SIZE = 4096  # bytes; `python -m tests.benchmarks table` compares sizes
 
 _INDEXES = (
     "CREATE INDEX sessions_by_activity ON sessions (active_at, session_id)",
@@ -101,7 +102,8 @@ def prepare(
     """
 
     def migrate(connection: sqlite3.Connection) -> None:
-        version, is_legacy = _look(connection, path)
+        version = read_version(connection, path)
+        is_legacy = version == 0 and legacy.is_layout(connection)
         if is_legacy and keep_legacy is not None:
             keep_legacy()
         for step in MIGRATIONS[version:]:
@@ -110,6 +112,7 @@ def prepare(
         connection.execute(f"PRAGMA user_version = {VERSION}")
 
     if read_version(connection, path) < VERSION:
+        connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")  # takes effect in a file that is still empty
         transact(connection, "BEGIN IMMEDIATE", migrate)
     _switch_to_wal(connection, path, timeout)
 
@@ -120,25 +123,34 @@ def read_version(connection: sqlite3.Connection, path: str) -> int:
     Raises:
         SessionException: If the file is another program's, or was written by a newer version.
     """
-    # In a transaction, so that what is read is of one moment: others may be creating the file.
-    return transact(connection, "BEGIN", lambda connection: _look(connection, path)[0])
-
-
-def _look(connection: sqlite3.Connection, path: str) -> tuple[int, bool]:
-    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if application_id == APPLICATION_ID and version >= 0:
-        if version > VERSION:
+    version = _own_version(connection, path)
+    if version is None and not connection.in_transaction:
+        # Another process may be creating or upgrading the file: look at one moment of it.
+        return transact(connection, "BEGIN", lambda connection: read_version(connection, path))
+    if version is None:
+        (objects,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        (marks,) = connection.execute("SELECT application_id OR user_version FROM " + _HEADER).fetchone()
+        if marks or (objects and not legacy.is_layout(connection)):
             raise errors.SessionException(
-                f"{path} | written by a newer version of strands-sqlite-session-manager (schema {version}, this one"
-                f" knows {VERSION}): upgrade the package"
+                f"{path} | a database of another program, not of strands-sqlite-session-manager"
             )
-        return int(version), False
-    (objects,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    is_legacy = objects > 0 and legacy.is_layout(connection)
-    if application_id or version or (objects and not is_legacy):
-        raise errors.SessionException(f"{path} | a database of another program, not of strands-sqlite-session-manager")
-    return 0, is_legacy
+    return version or 0
+
+
+_HEADER = "pragma_application_id, pragma_user_version"
+
+
+def _own_version(connection: sqlite3.Connection, path: str) -> int | None:
+    """Return the version of a file that is marked as ours, in one statement; None is any other file."""
+    application_id, version = connection.execute(f"SELECT application_id, user_version FROM {_HEADER}").fetchone()
+    if application_id != APPLICATION_ID or version < 0:
+        return None
+    if version > VERSION:
+        raise errors.SessionException(
+            f"{path} | written by a newer version of strands-sqlite-session-manager (schema {version}, this one knows"
+            f" {VERSION}): upgrade the package"
+        )
+    return int(version)
 
 
 def _switch_to_wal(connection: sqlite3.Connection, path: str, timeout: float) -> None:

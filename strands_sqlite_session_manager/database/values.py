@@ -107,10 +107,11 @@ def number_keys(value: dict[str, Any]) -> list[str]:
 
 
 def _has_number(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(type(item) is not str and _has_number(item) for item in value.values())
-    if isinstance(value, list):
-        return any(type(item) is not str and _has_number(item) for item in value)
+    if isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            if type(item) is not str and _has_number(item):
+                return True
+        return False
     return isinstance(value, (int, float))
 
 

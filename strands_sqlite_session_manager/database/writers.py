@@ -1,11 +1,11 @@
 """Writers of one process commit together.
 
-A writer that nobody is in the way of writes in its own thread, which costs nothing more. All others queue, and one
-thread, the committer, writes whatever waits as one transaction: while a commit is on its way to the disk, the next one
+A writer with nobody in its way writes in its own thread, which costs nothing more. All others queue, and one thread,
+the committer, writes whatever waits as one transaction: while a commit is on its way to the disk, the next one
 fills. Every writer gets an outcome of its own, and gets it after the commit. A write that fails inside such a
 transaction is undone alone; a failed commit fails all of them.
 
-What the queue holds can be withdrawn until the committer has the database's write lock: a writer that runs out of time,
+Processes take turns as well, see `turns`. What the queue holds can be withdrawn until the committer has the database's write lock: a writer that runs out of time,
 is interrupted or is canceled knows whether its write will happen.
 """
 
@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -22,6 +23,7 @@ from typing import Any
 from .connections import Connection, Settings
 from .locks import hold, is_mine, locked, new_lock
 from .transactions import roll_back, transact
+from .turns import Turns
 
 _IDLE = 5.0  # seconds after which a committer that nobody needs ends
 _STEP = 0.1  # seconds that the committer waits for another process before it looks who still waits
@@ -52,16 +54,23 @@ class Write:
 class Writers:
     """The queue of one file in this process."""
 
-    def __init__(self, use_connection: UseConnection) -> None:
+    def __init__(self, use_connection: UseConnection, turns: Turns) -> None:
         self._use_connection = use_connection
+        self._turns = turns
         self.renew()
 
     def renew(self) -> None:
         """Begin anew in a forked child: neither the holders of the locks nor the committer exist there."""
+        self._turns.close()
         self._turn = new_lock()  # held by the thread that writes
         self._queue: SimpleQueue[Write] = SimpleQueue()
         self._starting = new_lock()
         self._committer: threading.Thread | None = None
+
+    def rest(self) -> None:
+        """Leave the queue of processes until the next write, unless a thread writes at this moment."""
+        with suppress(sqlite3.OperationalError):
+            hold(self._turn, self._turns.remove, timeout=0)
 
     @property
     def is_writing(self) -> bool:
@@ -80,15 +89,18 @@ class Writers:
             # As in `locks.hold`, but for a lock that is not waited for.
             try:
                 try:
-                    if self._turn.acquire(blocking=False):
+                    if self._turn.acquire(blocking=False) and self._turns.enter(wait=False):
                         return self._use_connection(write.settings, lambda connection: _alone(connection.raw, write))
                 finally:
-                    if is_mine(self._turn):
-                        self._turn.release()
+                    self._end_turn()
             finally:
-                if is_mine(self._turn):
-                    self._turn.release()
+                self._end_turn()
         return self._wait(write)
+
+    def _end_turn(self) -> None:
+        if is_mine(self._turn):
+            self._turns.leave()
+            self._turn.release()
 
     def exclusively(self, settings: Settings, work: Callable[[Connection], Any]) -> Any:
         """Do what must not be part of a transaction, such as VACUUM, while no other thread of the process writes.
@@ -173,7 +185,11 @@ class Writers:
             for write, result in done:
                 write.outcome.set_result(result)
 
-        self._use_connection(strictest.settings, commit)
+        try:
+            self._turns.enter(wait=True)
+            self._use_connection(strictest.settings, commit)
+        finally:
+            self._turns.leave()
 
     def _take(self, batch: list[Write], synchronous: str | None = None) -> None:
         """Add what waits to a batch; what needs a stricter commit goes to the next one."""

@@ -1,0 +1,72 @@
+"""Processes take turns to write, in the order in which they come.
+
+SQLite lets a process that waits for another one sleep for up to 100 ms between two looks, so that with many processes
+some hardly get a chance. Here they queue in the kernel, for a lock on an empty file beside the database: who waits is
+woken when the turn is free, and a process that is killed gives its turn back.
+
+The queue is a courtesy, and SQLite's own lock stays the one that counts: programs that know nothing of the queue are
+waited for as ever, and where there is no `fcntl`, as on Windows, there is no queue.
+"""
+
+import os
+from contextlib import suppress
+
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]
+
+_SUFFIX = "-queue"
+
+
+class Turns:
+    """This process's place in the queue of a file; used by one thread at a time."""
+
+    def __init__(self, path: str | None) -> None:
+        """Prepare to queue for a database; None is one that no other process can use."""
+        self._path = None if path is None or fcntl is None else path + _SUFFIX
+        self._descriptor: int | None = None
+
+    def enter(self, *, wait: bool) -> bool:
+        """Take the turn, waiting for it or not; return whether it is ours."""
+        while self._path is not None:
+            try:
+                if self._descriptor is None:
+                    self._descriptor = self._open(self._path)
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                if os.fstat(self._descriptor).st_nlink:
+                    return True
+                self.close()  # the last user removed the file, and others queue at a new one
+            except BlockingIOError:
+                return False
+            except OSError:  # no right to the file, or no locks on this file system
+                self.close()
+                return True
+        return True
+
+    def _open(self, path: str) -> int:
+        mode = os.stat(path.removesuffix(_SUFFIX)).st_mode & 0o666  # as SQLite's own files beside the database
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+        if os.fstat(descriptor).st_uid == os.geteuid():
+            os.fchmod(descriptor, mode)
+        return descriptor
+
+    def leave(self) -> None:
+        """Give the turn back, if it is ours."""
+        if self._descriptor is not None:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Stop queuing, giving back a turn that is ours; `enter` starts again."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def remove(self) -> None:
+        """Stop queuing, and remove the file unless somebody writes at this moment."""
+        if self._path is not None and self._descriptor is not None:
+            with suppress(OSError):
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(self._descriptor).st_nlink:
+                    os.unlink(self._path)
+        self.close()
