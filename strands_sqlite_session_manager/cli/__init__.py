@@ -1,12 +1,10 @@
 """The command `strands-sqlite`."""
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 
-from .. import files
-from ..database import Database
+from .. import errors as package_errors
 from .errors import CommandError, UsageError
 from .output import safe
 from .parser import build_parser
@@ -19,52 +17,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The command line without the program's name; None takes the process's own.
 
     Returns:
-        0 if it was done, 1 after an error that was told in a line, 2 after wrong usage, 130 after Control-C.
+        0 on success, 1 after an error, 2 if the arguments are wrong, 130 after Control-C. Errors are one line on
+        standard error.
     """
     parsed = build_parser().parse_args(arguments)
     try:
-        _run(parsed)
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(errors="backslashreplace")
+        parsed.run(parsed)
         if sys.stdout is not None:
             sys.stdout.flush()
         return 0
     except BrokenPipeError:
-        # Whoever read this has had enough. Python would complain once more when it closes the stream.
+        # The reader has seen enough. Python would complain once more when it closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130
+    except (UsageError, ValueError) as error:  # the layers below raise ValueError for arguments they refuse
+        return _fail(error, 2)
+    except (CommandError, OSError, RecursionError) as error:
+        return _fail(error, 1)
     except Exception as error:
-        if not _is_expected(error):
+        if not isinstance(
+            error, package_errors.SessionException
+        ):  # which is not named above: that would import Strands
             raise
-        print(f"strands-sqlite: {safe(str(error))}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
+        return _fail(error, 1)
 
 
-def _run(parsed: argparse.Namespace) -> None:
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")
-    if parsed.opens is None:
-        parsed.run(parsed)
-        return
-    path = files.resolve(parsed.db)
-    if path == files.MEMORY:
-        raise CommandError(":memory: | is a database of its process alone, and always empty here")
-    if not os.path.exists(path) and not getattr(parsed, "create", False):
-        raise CommandError(f"{path} | no such file")
-    if parsed.opens is False:
-        parsed.run(path, parsed)
-        return
-    database = Database(path, read_only=parsed.read_only)
-    try:
-        parsed.run(database, parsed)
-    finally:
-        database.close()
-
-
-def _is_expected(error: Exception) -> bool:
-    if isinstance(error, (CommandError, OSError, ValueError, RecursionError)):
-        return True
-    from strands.types.exceptions import SessionException  # it is loaded, if this is one
-
-    return isinstance(error, SessionException)
+def _fail(error: Exception, code: int) -> int:
+    print(f"strands-sqlite: {safe(error)}", file=sys.stderr)
+    return code

@@ -1,25 +1,26 @@
 """A session as a conversation to read."""
 
 import json
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from ..codec import decode
-from ..content import Part, parts
+from .. import errors
+from ..database.database import Database
+from ..database.values import UnreadableError, decode
+from ..sessions.listing import check_range
+from ..sessions.text import Part, parts
 from .output import local_time, print_json, safe, safe_lines, style
 
 
 @dataclass(frozen=True)
 class Said:
-    """One message, as it is to be shown."""
+    """One message, as it is shown."""
 
     agent_id: str
     message_id: int
     created_at: str
-    redacted: bool
+    is_redacted: bool
     text: str  # the message's JSON
     message: Any
 
@@ -29,32 +30,51 @@ class Said:
         return str(self.message.get("role", "?")) if isinstance(self.message, dict) else "?"
 
 
-def conversation(connection: sqlite3.Connection, session_id: str, agent_id: str | None, limit: int) -> Iterator[Said]:
-    """Return the last messages of a session, or of one agent, in the order of their time."""
-    rows = connection.execute(
+def read_conversation(
+    database: Database, session_id: str, agent_id: str | None = None, limit: int | None = None
+) -> Iterator[Said]:
+    """Return the last messages of a session, or of one of its agents.
+
+    Each agent's are in the order of their ids. Those of several agents alternate in the order in which they were
+    stored. All are read before the first one is returned, so that a slow reader does not keep a transaction open.
+
+    Raises:
+        SessionNotFoundException: If the session has no such agent.
+        SessionException: If the file cannot be read.
+    """
+    if agent_id is not None and not database.read(
+        "SELECT 1 FROM agents WHERE session_id = ? AND agent_id = ?", (session_id, agent_id)
+    ):
+        raise errors.SessionNotFoundException(f"Agent {agent_id} in session {session_id} does not exist")
+    limit, _ = check_range(limit)
+    rows = database.read(
+        # A message's place is behind every message of its agent with a lower id, whichever was stored first.
         """
         SELECT agent_id, message_id, created_at, redact_message IS NOT NULL, coalesce(redact_message, message)
         FROM (
-            SELECT *, rowid AS row
+            SELECT sequence, max(sequence) OVER (PARTITION BY agent_id ORDER BY message_id) AS place
             FROM messages
             WHERE session_id = ? AND agent_id = coalesce(?, agent_id)
-            ORDER BY created_at DESC, row DESC
+            ORDER BY place DESC, message_id DESC
             LIMIT ?
         )
-        ORDER BY created_at, row
+        JOIN messages USING (sequence)
+        ORDER BY place, message_id
         """,
         (session_id, agent_id, limit),
     )
-    with closing(rows):
-        for agent, message_id, created_at, redacted, text in rows:
+    for agent, message_id, created_at, is_redacted, text in rows:
+        try:
             message = decode(text, "message", message_id, "of agent", agent, "in session", session_id)
-            yield Said(agent, message_id, created_at, bool(redacted), text, message)
+        except UnreadableError as error:
+            raise database.failure(error) from error
+        yield Said(agent, message_id, created_at, bool(is_redacted), text, message)
 
 
 def print_text(session_id: str, said: Said, with_agent: bool) -> None:
     """Print a message for people."""
     agent = f" ({safe(said.agent_id)})" if with_agent else ""
-    redacted = style("  [redacted]", "red") if said.redacted else ""
+    redacted = style("  [redacted]", "red") if said.is_redacted else ""
     role = style(safe(said.role) + agent, "cyan" if said.role == "user" else "green")
     print(f"{role}  {style(f'#{said.message_id}  {local_time(said.created_at)}', 'dim')}{redacted}")
     for part in parts(said.message):
@@ -66,7 +86,7 @@ def print_text(session_id: str, said: Said, with_agent: bool) -> None:
 def print_markdown(session_id: str, said: Said, with_agent: bool) -> None:
     """Print a message as Markdown."""
     agent = f" ({safe(said.agent_id)})" if with_agent else ""
-    redacted = " [redacted]" if said.redacted else ""
+    redacted = " [redacted]" if said.is_redacted else ""
     print(f"### {safe(said.role)}{agent}{redacted}\n\n*{local_time(said.created_at)}, message {said.message_id}*\n")
     for part in parts(said.message):
         if part.kind == "call":
@@ -86,7 +106,7 @@ def print_line(session_id: str, said: Said, with_agent: bool) -> None:
             "agent_id": said.agent_id,
             "message_id": said.message_id,
             "created_at": said.created_at,
-            "redacted": said.redacted,
+            "redacted": said.is_redacted,
             "message": json.loads(said.text),
         }
     )

@@ -1,125 +1,160 @@
-"""Copying sessions between stores, from the shell."""
+"""The command that copies sessions between stores."""
 
 import argparse
-import importlib.metadata
 import re
 import sys
 import time
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ..catalog import Filter
-from ..database import Database
-from ..errors import first_line
-from ..files import resolve
+from ..database.database import Database
+from ..sessions.listing import Filter
 from . import output
 from .errors import CommandError, UsageError
 
-# What is stored in one transaction: sessions, or fewer behind a long one.
+if TYPE_CHECKING:
+    from strands.session.session_repository import SessionRepository
+
+    from ..transfer.content import Content
+
+# How much goes into one transaction: so many sessions, or fewer after a long one.
 _BATCH_SESSIONS = 50
 _BATCH_MESSAGES = 1000
-
-
-@dataclass
-class _Report:
-    """What was done, and what was not."""
-
-    total: int
-    started: float = field(default_factory=time.monotonic)
-    copied: int = 0
-    messages: int = 0
-    skipped: int = 0
-    failures: dict[str, str] = field(default_factory=dict)
-
-    def show(self) -> None:
-        """Tell somebody who is looking how far it has come."""
-        if output.is_terminal(sys.stderr):
-            done = self.copied + self.skipped + len(self.failures)
-            print(f"\r{done:,} of {self.total:,} sessions, {self.rate()}   ", end="", file=sys.stderr, flush=True)
-
-    def rate(self) -> str:
-        """Return the number of messages, and how many there were in a second."""
-        seconds = max(time.monotonic() - self.started, 0.001)
-        return f"{self.messages:,} messages, {self.messages / seconds:,.0f} a second"
 
 
 def copy(arguments: argparse.Namespace) -> None:
     """Copy sessions from one store to another."""
     if bool(arguments.session) == arguments.all:
-        raise UsageError("name the sessions to copy, or say --all")
-    source = _open(arguments.source, arguments, to_read=True)
-    session_ids = list(dict.fromkeys(arguments.session)) or _session_ids(source)
-    target = _open(arguments.target, arguments, to_read=False)
-    report = _Report(len(session_ids))
-    batch: list[Any] = []
-    for session_id in session_ids:
+        raise UsageError("name the sessions to copy, or use --all")
+    with _opened(arguments.source, arguments, read_only=True) as source:
+        session_ids = list(dict.fromkeys(arguments.session)) or _session_ids(source)
+        with _opened(arguments.target, arguments, read_only=False) as target:
+            copying = _Copying(source, target, len(session_ids))
+            for session_id in session_ids:
+                copying.copy(session_id, skip_existing=arguments.skip_existing)
+            copying.finish()
+
+
+class _Copying:
+    """Copies sessions one after the other, and keeps account of what was copied and what was not."""
+
+    def __init__(self, source: "SessionRepository", target: "SessionRepository", total: int) -> None:
+        from ..transfer.content import database_of
+
+        self._source = source
+        self._target = target
+        self._target_database = database_of(target)
+        # What comes from another store is collected, so that several sessions are written in one transaction.
+        self._is_batched = self._target_database is not None and database_of(source) is None
+        self._batch: list[Content] = []
+        self._total = total
+        self._started = time.monotonic()
+        self._copied = self._messages = self._skipped = 0
+        self._failures: dict[str, str] = {}
+
+    def copy(self, session_id: str, *, skip_existing: bool) -> None:
+        """Copy a session, now or with the next ones."""
         try:
-            if arguments.skip_existing and target.read_session(session_id) is not None:
-                report.skipped += 1
+            if skip_existing and self._target.read_session(session_id) is not None:
+                self._skipped += 1
+            elif self._is_batched:
+                self._add_to_batch(session_id)
             else:
-                _copy_one(source, target, session_id, batch, report)
-        except Exception as error:  # told at the end, with those of the others
-            report.failures[session_id] = first_line(error)
-        report.show()
-    _flush(target, batch, report)
-    report.show()
-    if output.is_terminal(sys.stderr):
-        print(file=sys.stderr)
-    for session_id, reason in report.failures.items():
-        print(f"failed: {output.safe(session_id)}: {output.safe(reason)}", file=sys.stderr)
-    skipped = f", {report.skipped:,} skipped" if report.skipped else ""
-    print(f"{report.copied:,} of {report.total:,} sessions copied{skipped}; {report.rate()}")
-    if report.failures:
-        raise CommandError(f"{len(report.failures):,} of {report.total:,} sessions were not copied")
+                self._copy_now(session_id)
+        except Exception as error:  # reported at the end; the other sessions are copied
+            self._fail(session_id, error)
+        self._show_progress()
 
+    def finish(self) -> None:
+        """Write what is left and report.
 
-def _copy_one(source: Any, target: Any, session_id: str, batch: list[Any], report: _Report) -> None:
-    from ..copying import copy_session, read_content
-    from ..repository import SQLiteSessionRepository
+        Raises:
+            CommandError: If sessions were not copied.
+        """
+        self._write_batch()
+        self._show_progress()
+        if output.is_terminal(sys.stderr):
+            print(file=sys.stderr)
+        for session_id, reason in self._failures.items():
+            print(f"failed: {output.safe(session_id)}: {output.safe(reason)}", file=sys.stderr)
+        skipped = f", {self._skipped:,} skipped" if self._skipped else ""
+        print(f"{self._copied:,} of {self._total:,} sessions copied{skipped}; {self._rate()}")
+        if self._failures:
+            raise CommandError(f"{len(self._failures):,} of {self._total:,} sessions were not copied")
 
-    into_sqlite = isinstance(target, SQLiteSessionRepository)
-    if into_sqlite and not isinstance(source, SQLiteSessionRepository):
-        batch.append(read_content(source, session_id))
-        if len(batch) >= _BATCH_SESSIONS or batch[-1].message_count >= _BATCH_MESSAGES:
-            _flush(target, batch, report)
-        return
-    counted = 0
+    def _copy_now(self, session_id: str) -> None:
+        from ..transfer.copy import copy_session
 
-    def count(done: int, total: int) -> None:
-        nonlocal counted
-        counted = done
+        copied = 0
 
-    copy_session(source, target, session_id, progress=count)
-    report.copied += 1
-    report.messages += counted
+        def count(done: int, total: int) -> None:
+            nonlocal copied
+            copied = done
 
+        copy_session(self._source, self._target, session_id, progress=count)
+        self._copied += 1
+        self._messages += copied
 
-def _flush(target: Any, batch: list[Any], report: _Report) -> None:
-    """Store what was read, in one transaction."""
-    from ..copying import write_contents
+    def _add_to_batch(self, session_id: str) -> None:
+        from ..transfer.content import read_content
 
-    if batch:
+        content = read_content(self._source, session_id)
+        self._batch.append(content)
+        if len(self._batch) >= _BATCH_SESSIONS or content.message_count >= _BATCH_MESSAGES:
+            self._write_batch()
+
+    def _write_batch(self) -> None:
+        from ..transfer.copy import write_contents
+
+        if not self._batch or self._target_database is None:
+            return
+        batch, self._batch = self._batch, []
         try:
-            failures = write_contents(target, batch)
+            failures = write_contents(self._target_database, batch)
         except Exception as error:  # then none of them is stored
             failures = {content.session.session_id: error for content in batch}
-        report.failures |= {session_id: first_line(error) for session_id, error in failures.items()}
+        for session_id, failure in failures.items():
+            self._fail(session_id, failure)
         written = [content for content in batch if content.session.session_id not in failures]
-        report.copied += len(written)
-        report.messages += sum(content.message_count for content in written)
-        batch.clear()
+        self._copied += len(written)
+        self._messages += sum(content.message_count for content in written)
+
+    def _fail(self, session_id: str, error: Exception) -> None:
+        from ..errors import first_line
+
+        self._failures[session_id] = first_line(error)
+
+    def _show_progress(self) -> None:
+        if output.is_terminal(sys.stderr):
+            done = self._copied + self._skipped + len(self._failures)
+            print(f"\r{done:,} of {self._total:,} sessions, {self._rate()}   ", end="", file=sys.stderr, flush=True)
+
+    def _rate(self) -> str:
+        seconds = max(time.monotonic() - self._started, 0.001)
+        return f"{self._messages:,} messages, {self._messages / seconds:,.0f} a second"
 
 
-def _open(place: str, arguments: argparse.Namespace, *, to_read: bool) -> Any:
-    """Open a store by the name that it has on the command line."""
+@contextmanager
+def _opened(place: str, arguments: argparse.Namespace, *, read_only: bool) -> Iterator[Any]:
+    store = _open(place, arguments, read_only=read_only)
+    try:
+        yield store
+    finally:
+        if hasattr(store, "close"):
+            store.close()
+
+
+def _open(place: str, arguments: argparse.Namespace, *, read_only: bool) -> Any:
+    """Open a store by its name on the command line; `read_only` matters to a SQLite file only."""
     scheme = place.partition("://")[0].lower() if "://" in place else ""
     if place.startswith("file:"):
-        from ..stores import FileSessionRepository
+        from ..transfer.stores import FileSessionRepository
 
         return FileSessionRepository(place.removeprefix("file:"))
     if scheme == "s3":
-        from ..stores import S3SessionRepository
+        from ..transfer.stores import S3SessionRepository
 
         parts = urlsplit(place)
         return S3SessionRepository(
@@ -128,17 +163,17 @@ def _open(place: str, arguments: argparse.Namespace, *, to_read: bool) -> Any:
     if scheme in ("postgres", "postgresql") or scheme.startswith("postgresql+"):
         return _open_postgres(place)
     if "://" in place:
-        raise UsageError(f"{scheme}:// | is none of file:DIR, s3://BUCKET/PREFIX, postgresql://... and a path")
+        raise UsageError(f"{scheme}:// | unsupported; use file:DIR, s3://BUCKET/PREFIX, postgresql://... or a path")
     from ..repository import SQLiteSessionRepository
 
-    if not to_read:
-        return SQLiteSessionRepository(place)
-    repository = SQLiteSessionRepository.__new__(SQLiteSessionRepository)
-    repository._database = Database(resolve(place), read_only=True)
-    return repository
+    return SQLiteSessionRepository(place, read_only=read_only)
 
 
 def _open_postgres(url: str) -> Any:
+    import importlib.metadata  # takes longer to import than most commands take to run
+
+    from ..errors import first_line
+
     needed = "strands-postgresql-session-manager"
     try:
         version = re.match(r"(\d+)\.(\d+)", importlib.metadata.version(needed))
@@ -146,7 +181,7 @@ def _open_postgres(url: str) -> Any:
         version = None
     if version is None or (int(version[1]), int(version[2])) < (0, 2):
         raise CommandError(f"postgresql:// needs {needed} 0.2 or newer: pip install '{needed}>=0.2' 'sqlmodel<0.0.45'")
-    from ..postgres import PostgresSessionRepository
+    from ..transfer.postgres import PostgresSessionRepository
 
     try:
         return PostgresSessionRepository(url)
@@ -155,7 +190,9 @@ def _open_postgres(url: str) -> Any:
 
 
 def _session_ids(source: Any) -> list[str]:
-    if hasattr(source, "list_session_ids"):
+    from ..transfer.content import database_of
+
+    database: Database | None = database_of(source)
+    if database is None:
         return list(source.list_session_ids())
-    with source._database.transaction(write=False) as connection:
-        return [session_id for session_id, _ in reversed(Filter({}).select(connection))]
+    return [session_id for session_id, _ in reversed(database.snapshot(Filter({}).select))]

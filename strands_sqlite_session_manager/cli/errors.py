@@ -1,9 +1,9 @@
-"""What a command has to say instead of being done."""
+"""Errors of the command line itself, each told in one line."""
 
 
 class CommandError(Exception):
-    """Something that a person can put right, in one line."""
+    """The command cannot do what it was asked to do; the exit code is 1."""
 
 
 class UsageError(CommandError):
-    """Arguments that do not fit together."""
+    """The arguments do not go together; the exit code is 2."""

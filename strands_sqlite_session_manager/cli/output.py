@@ -16,7 +16,7 @@ _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", 
 
 
 def safe(text: object) -> str:
-    r"""Return a text, or what a damaged row has instead, that a terminal only shows: `\x1b` for what it would obey."""
+    r"""Return a value as text with everything escaped that a terminal would obey, such as `\x1b`."""
     return _UNSAFE.sub(lambda match: match.group().encode("unicode_escape").decode(), str(text))
 
 
@@ -31,7 +31,7 @@ def safe_json(line: str) -> str:
 
 
 def local_time(moment: str) -> str:
-    """Return a time of the file in local time, to the minute; what is no time, as it is."""
+    """Return a time of the file in local time, to the minute; anything that is not a time comes back as text."""
     try:
         return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M")
     except (TypeError, ValueError, OverflowError, OSError):
@@ -44,7 +44,7 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 
 def style(text: str, name: str) -> str:
-    """Return a text in a colour, if it goes to a terminal and `NO_COLOR` is not set."""
+    """Return a text in a color, if it goes to a terminal and `NO_COLOR` is not set."""
     if not is_terminal(sys.stdout) or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return text
     return f"\x1b[{_STYLES[name]}m{text}\x1b[0m"
@@ -56,7 +56,7 @@ def print_json(value: Any) -> None:
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows in aligned columns, each line cut to the terminal's width; numbers are to the right."""
+    """Print rows in aligned columns, numbers to the right, each line cut to the terminal's width."""
     cells = [[safe(cell) for cell in row] for row in rows]
     widths = [max(map(_width, column)) for column in zip(headings, *cells, strict=True)]
     numeric = [
@@ -68,7 +68,7 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def cut(line: str) -> str:
-    """Return as much of a line as fits on the terminal; elsewhere, all of it."""
+    """Return as much of a line as fits on the terminal; all of it if the output is not a terminal."""
     if not is_terminal(sys.stdout):
         return line
     columns = shutil.get_terminal_size().columns
@@ -83,7 +83,7 @@ def cut(line: str) -> str:
 
 
 def progress(label: str) -> Callable[[int, int | None], None] | None:
-    """Return a function that shows how far some work has come, or None where nobody is looking."""
+    """Return a function that shows progress on the terminal, or None if standard error is not one."""
     if not is_terminal(sys.stderr):
         return None
 

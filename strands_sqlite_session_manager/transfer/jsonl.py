@@ -1,60 +1,97 @@
-"""Sessions as JSON Lines, and back: a line for every row, those of a session behind its own.
+"""Sessions as JSON Lines: a line for each session, followed by one for each of its agents, messages and orchestrators.
 
-The line of a session tells how many agents, messages and orchestrators follow. Every other key is a column; JSON in
-the file is JSON in the line. Only `revision` is left out: it is not a part of what a row holds, but guards it against
-stale writers, who are to notice that their session was put back.
+The line of a session holds its metadata, and how many lines of each kind follow. All other keys are columns of the
+tables; JSON in the file is JSON in the line. `revision` is left out, so that a live agent on a session that is imported
+again notices that it is stale.
 """
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
-from . import metadata
-from .activity import ACTIVE_AT
-from .codec import decode, decode_state, encode, encode_state, to_json
-from .database import Database
-from .erasure import erase
-from .errors import UnreadableError, session_exception, without_content
-from .identifiers import validate_id, validate_message_id
-from .tables import COLUMNS, JSON
-from .window import is_window
+from .. import errors
+from ..context.ranges import is_context
+from ..database.database import Database, Row
+from ..database.identifiers import validate_id, validate_message_id
+from ..database.tables import AGENTS, MESSAGES, METADATA, MULTI_AGENTS, SESSIONS
+from ..database.values import UnreadableError, decode, decode_state, encode, encode_state, to_json
+from ..sessions.listing import Filter
+from ..sessions.metadata import check_metadata, read_metadata
 
 _FORMAT = 1
-# Kind of line: its table, and what its rows are ordered by.
-_KINDS = {
-    "session": ("sessions", "session_id"),
-    "agent": ("agents", "created_at, agent_id"),
-    "message": ("messages", "rowid"),
-    "multi_agent": ("multi_agents", "created_at, multi_agent_id"),
-}
-_ROWS = ("agent", "message", "multi_agent")
-_MAY_BE_NULL = {"redact_message", "live_message", "live_messages"}
+_CONTENTS = {"agent": AGENTS, "message": MESSAGES, "multi_agent": MULTI_AGENTS}
+_TABLES = {"session": SESSIONS, **_CONTENTS}
+
+_Line = tuple[int, dict[str, Any]]
+"""A line of an import, with its number."""
 
 
-def export_session(connection: sqlite3.Connection, session_id: str) -> Iterator[str]:
-    """Return the lines of a session.
+def export_sessions(
+    database: Database,
+    session_ids: Sequence[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[str]:
+    """Return the lines of sessions, each session as it is at one moment.
+
+    No transaction is open between the lines, however slowly they are consumed.
 
     Args:
-        connection: A transaction, so that they are of one moment.
-        session_id: The session's id.
+        database: The file.
+        session_ids: The sessions; None is all, in the order of their last activity, so that an import stores them in
+            that order.
+        progress: Called after each session with how many were exported and how many there are.
 
     Raises:
-        SessionException: If there is no such session, or a row of it holds no JSON.
+        SessionNotFoundException: If there is no such session.
+        SessionException: If SQLite fails, or a row cannot be read.
     """
-    if not connection.execute("SELECT 1 FROM sessions WHERE session_id = ?", (session_id,)).fetchone():
-        raise session_exception(f"Session {session_id} does not exist")
-    for kind in _KINDS:
-        with closing(_select(connection, kind, session_id)) as rows:
-            for row in rows:
-                line: dict[str, Any] = {"kind": kind, "session_id": session_id}
-                if kind == "session":
-                    line |= {"format": _FORMAT, **_counts(connection, session_id)}
-                for column, value in zip(_columns(kind), row, strict=True):
-                    is_json = column in JSON and value is not None
-                    line[column] = _parse(value, column, kind, session_id) if is_json else value
-                yield to_json(line, kind)
+    exported = 0
+    remaining = list(session_ids or ())
+    if session_ids is None:
+        remaining = [session_id for session_id, _ in reversed(database.snapshot(Filter({}).select))]
+    total = len(remaining)
+    for session_id in remaining:
+        lines = database.snapshot(partial(_lines_of, session_id=session_id))
+        if lines:
+            exported += 1
+            yield from lines
+        elif session_ids is None:  # deleted since they were listed
+            total -= 1
+        else:
+            raise errors.SessionNotFoundException(f"Session {session_id} does not exist")
+        if progress is not None:
+            progress(exported, total)
+
+
+def _lines_of(connection: sqlite3.Connection, session_id: str) -> list[str]:
+    """Return the lines of a session; an empty list if there is none."""
+    rows = {
+        kind: connection.execute(
+            f"SELECT {', '.join(table.columns)} FROM {table.name} WHERE session_id = ? ORDER BY rowid", (session_id,)
+        ).fetchall()
+        for kind, table in _TABLES.items()
+    }
+    lines = [_line(kind, row) for kind, found in rows.items() for row in found]
+    if lines:
+        counts = {table.name: len(rows[kind]) for kind, table in _CONTENTS.items()}
+        lines[0] |= {"format": _FORMAT, "metadata": read_metadata(connection, session_id), **counts}
+    return [to_json(line, line["kind"]) for line in lines]
+
+
+def _line(kind: str, row: Row) -> dict[str, Any]:
+    table = _TABLES[kind]
+    line = dict(zip(table.columns, row, strict=True))
+    for column in table.json:
+        if line[column] is not None:
+            try:
+                line[column] = json.loads(line[column])
+            except (TypeError, ValueError, RecursionError) as error:
+                raise UnreadableError(
+                    f"{column} of the {kind} in session {row[0]} cannot be read: it is not JSON"
+                ) from error
+    return {"kind": kind, **line}
 
 
 def import_sessions(
@@ -67,128 +104,98 @@ def import_sessions(
     """Store the sessions of an export, each in a transaction of its own.
 
     Args:
-        open_database: Returns where they go; it is first asked when a session is complete.
-        lines: What `export_session` returned, of any number of sessions.
-        replace: Whether sessions that exist are replaced.
-        progress: Is called after every session with how many were stored.
+        open_database: Returns the file to store them in; called once a session is complete, so that a text that is not
+            an export creates no file.
+        lines: What `export_sessions` returned.
+        replace: Whether to replace sessions that exist.
+        progress: Called after each session with how many were stored.
 
     Returns:
         How many sessions were stored.
 
     Raises:
-        SessionException: If a line is not what it should be, a session exists already, or SQLite fails; it tells the
-            line. The sessions before it are stored, and of its own session nothing is.
+        SessionExistsException: If a session exists and is not to be replaced.
+        SessionException: If a line is malformed, or SQLite fails.
+            All errors name the line. Its session is not stored; the sessions before it are.
     """
     stored = 0
-    replaced = False
-    numbered = _numbered(lines)
+    any_replaced = False
+    numbered = _parse_lines(lines)
     try:
-        for number, line in numbered:
-            if line["kind"] != "session":
-                raise session_exception(f"line {number} | an export begins with a session, not with its {line['kind']}")
-            rows = [(number, line), *_rows_of(numbered, number, line)]
-            with open_database().transaction() as connection:
-                replaces = _store(connection, rows, replace)
-            replaced |= replaces
+        for number, session in numbered:
+            if session["kind"] != "session":
+                raise errors.SessionException(
+                    f"line {number} | belongs to no session: an export begins with the line of a session"
+                )
+            contents = list(_contents_of(numbered, number, session))
+            store = partial(_store, number=number, session=session, contents=contents, replace=replace)
+            any_replaced |= open_database().transaction(store)
             stored += 1
             if progress is not None:
                 progress(stored)
     finally:
-        if replaced:
-            erase(open_database(), ids=True)
+        if any_replaced:
+            open_database().empty_wal()
     return stored
 
 
-def copy_rows(source: Database, target: Database, session_id: str, new_session_id: str) -> int:
-    """Copy a session from one file to another, or within one.
-
-    Raises:
-        SessionException: If the session does not exist, the new one exists, or SQLite fails; then nothing is written.
-    """
-    with source.transaction(write=False) as connection:
-        rows = {kind: _select(connection, kind, session_id).fetchall() for kind in _KINDS}
-        if not rows["session"]:
-            raise session_exception(f"Session {session_id} does not exist")
-        known = metadata.of_row(rows["session"][0][_columns("session").index("metadata")], session_id)
-    with target.transaction() as connection:
-        if connection.execute("SELECT 1 FROM sessions WHERE session_id = ?", (new_session_id,)).fetchone():
-            raise session_exception(f"Session {new_session_id} already exists")
-        for kind, found in rows.items():
-            connection.executemany(_insert(kind), ((new_session_id, *row) for row in found))
-        metadata.index_keys(connection, known)
-    return len(rows["message"])
-
-
-def _columns(kind: str) -> tuple[str, ...]:
-    return COLUMNS[_KINDS[kind][0]]
-
-
-def _select(connection: sqlite3.Connection, kind: str, session_id: str) -> sqlite3.Cursor:
-    table, order = _KINDS[kind]
-    exact = (ACTIVE_AT if column == "active_at" else column for column in _columns(kind))
-    return connection.execute(
-        f"SELECT {', '.join(exact)} FROM {table} WHERE session_id = ? ORDER BY {order}", (session_id,)
-    )
-
-
-def _insert(kind: str) -> str:
-    columns = _columns(kind)
-    return f"INSERT INTO {_KINDS[kind][0]} (session_id, {', '.join(columns)}) VALUES (?{', ?' * len(columns)})"
-
-
-def _rows_of(
-    numbered: Iterator[tuple[int, dict[str, Any]]], number: int, session: dict[str, Any]
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Return as many lines as a session says that it has, each checked to be of it."""
-    for kind in _ROWS:
-        table = _KINDS[kind][0]
-        for count in range(session[table]):
+def _contents_of(numbered: Iterator[_Line], number: int, session: dict[str, Any]) -> Iterator[_Line]:
+    """Return the lines that follow a session's, as many as it says, each checked to belong to it."""
+    for kind, table in _CONTENTS.items():
+        for count in range(session[table.name]):
             number, line = next(numbered, (number, None))
             if line is None or line["kind"] != kind or line["session_id"] != session["session_id"]:
-                raise session_exception(
-                    f"line {number} | session {session['session_id']} is not complete:"
-                    f" {count} of its {session[table]} {table} are there"
+                raise errors.SessionException(
+                    f"line {number} | session {session['session_id']} is incomplete: {count} of its"
+                    f" {session[table.name]} {table.name} are there"
                 )
             yield number, line
 
 
-def _store(connection: sqlite3.Connection, rows: list[tuple[int, dict[str, Any]]], replace: bool) -> bool:
-    """Write the rows of a session; return whether it took the place of another one."""
-    first, session = rows[0]
+def _store(
+    connection: sqlite3.Connection, *, number: int, session: dict[str, Any], contents: list[_Line], replace: bool
+) -> bool:
+    """Write the rows of a session; return whether they replace those of another."""
     session_id = session["session_id"]
-    exists = connection.execute("SELECT 1 FROM sessions WHERE session_id = ?", (session_id,)).fetchone() is not None
-    if exists and replace:
+    found = connection.execute("SELECT 1 FROM sessions WHERE session_id = ?", (session_id,)).fetchone()
+    if found and not replace:
+        raise errors.SessionExistsException(f"line {number} | Session {session_id} already exists")
+    if found:
         connection.execute("DELETE FROM sessions WHERE session_id = ?", (session_id,))
-    elif exists:
-        raise session_exception(f"line {first} | Session {session_id} already exists")
-    for number, line in rows:
-        values = [
-            _as_stored(line["kind"], line[column], f"line {number} | {column}")
-            if column in JSON and line[column] is not None
-            else line[column]
-            for column in _columns(line["kind"])
-        ]
-        try:
-            connection.execute(_insert(line["kind"]), (session_id, *values))
-        except connection.IntegrityError as error:
-            raise session_exception(f"line {number} | does not fit to the lines before it: {error}") from error
-    metadata.index_keys(connection, session["metadata"])
-    return exists
+    _insert(connection, number, session)
+    connection.executemany(METADATA.insert, [(session_id, *item) for item in session["metadata"].items()])
+    for content in contents:
+        _insert(connection, *content)
+    return found is not None
 
 
-def _as_stored(kind: str, value: Any, name: str) -> str:
-    """Return the JSON text of a value, which must be one that can be read back."""
+def _insert(connection: sqlite3.Connection, number: int, line: dict[str, Any]) -> None:
+    table = _TABLES[line["kind"]]
+    row = [
+        _to_stored_json(line["kind"], line[column], f"line {number} | {column}")
+        if column in table.json and line[column] is not None
+        else line[column]
+        for column in table.columns
+    ]
+    try:
+        connection.execute(table.insert, row)
+    except connection.IntegrityError as error:
+        raise errors.SessionException(f"line {number} | cannot be stored with the lines before it: {error}") from error
+
+
+def _to_stored_json(kind: str, value: Any, name: str) -> str:
+    """Return the JSON text of a value, after proving that it can be read back."""
     text = to_json(value, name)
     try:
         if kind == "multi_agent":
             return encode_state(decode_state(text, name), name)
         return encode(decode(text, name), name)
-    except UnreadableError as error:  # it is the line that is
-        raise session_exception(str(error)) from error
+    except UnreadableError as error:  # what cannot be read is the line, not the file
+        raise errors.SessionException(str(error)) from error
 
 
-def _numbered(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Return the objects of the lines, each known to have what its kind needs, with their numbers."""
+def _parse_lines(lines: Iterable[str]) -> Iterator[_Line]:
+    """Return the objects of the lines with their numbers, each known to have what its kind needs."""
     number = 0
     try:
         for number, text in enumerate(lines, 1):
@@ -196,68 +203,68 @@ def _numbered(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
                 line = json.loads(text)
                 problem = _problem(line)
                 if problem is not None:
-                    raise session_exception(f"line {number} | {problem}")
+                    raise errors.SessionException(f"line {number} | {problem}")
                 yield number, line
     except UnicodeDecodeError as error:
-        without_content(error)
-        raise session_exception(f"line {number + 1} | is not UTF-8") from error
+        errors.without_content(error)
+        raise errors.SessionException(f"line {number + 1} | is not UTF-8") from error
     except (ValueError, RecursionError) as error:
-        raise session_exception(f"line {number} | is not JSON") from error
+        raise errors.SessionException(f"line {number} | is not JSON") from error
 
 
 def _problem(line: Any) -> str | None:
     """Return what is wrong with a line, or None."""
-    if not isinstance(line, dict) or line.get("kind") not in list(_KINDS):
+    kind = line.get("kind") if isinstance(line, dict) else None
+    if not isinstance(kind, str) or kind not in _TABLES:
         return "is not from an export"
-    columns = _columns(line["kind"])
-    is_session = line["kind"] == "session"
-    if is_session and line.get("format") != _FORMAT:
-        return f"is of format {line.get('format')!r}, this version reads {_FORMAT}"
-    counts = [_KINDS[kind][0] for kind in _ROWS] if is_session else []
-    expected = {"kind", "session_id", *columns, *counts, *(("format",) if is_session else ())}
+    table = _TABLES[kind]
+    expected = {"kind", *table.columns}
+    if kind == "session":
+        if line.get("format") != _FORMAT:
+            return f"has the format {line.get('format')!r}; this version reads {_FORMAT}"
+        expected |= {"format", "metadata", *(table.name for table in _CONTENTS.values())}
     if line.keys() != expected:
-        return f"has the keys {', '.join(sorted(line.keys() ^ expected))} too many or too few"
-    for name in ("session_id", "agent_id", "multi_agent_id", "message_id"):
-        if name in line:
-            if name != "message_id" and not isinstance(line[name], str):
-                return f"has a {name} that cannot be one"
-            try:
-                validate_message_id(line[name]) if name == "message_id" else validate_id(line[name], name[:-3])
-            except (TypeError, ValueError) as error:
-                return str(error)
-    for column in columns:
-        if column != "message_id" and not (line[column] is None and column in _MAY_BE_NULL) and not _fits(column, line):
-            return f"has a {column} that cannot be one"
-    if not all(type(line[count]) is int and line[count] >= 0 for count in counts):
-        return "does not tell how many lines follow"
+        return f"has missing or unexpected keys: {', '.join(sorted(line.keys() ^ expected))}"
+    for column in table.keys:
+        problem = _problem_with_id(column, line[column])
+        if problem is not None:
+            return problem
+    for column in table.columns:
+        # NULL where it is not allowed is left to the table's constraint.
+        if column not in table.keys and line[column] is not None and not _fits(column, line[column], table.json):
+            return f"has an invalid {column}"
+    return _problem_with_session(line) if kind == "session" else None
+
+
+def _problem_with_id(column: str, value: Any) -> str | None:
+    try:
+        if column == "message_id":
+            validate_message_id(value)
+        elif isinstance(value, str):
+            validate_id(value, column.removesuffix("_id"))
+        else:
+            return f"has an invalid {column}"
+    except ValueError as error:
+        return str(error)
     return None
 
 
-def _fits(column: str, line: dict[str, Any]) -> bool:
-    value = line[column]
-    if column == "live_messages":
-        return is_window(value)
-    if column == "metadata":
-        return metadata.is_metadata(value)
-    if column in JSON:
+def _problem_with_session(line: dict[str, Any]) -> str | None:
+    counts = [line[table.name] for table in _CONTENTS.values()]
+    if not all(type(count) is int and count >= 0 for count in counts):
+        return "does not say how many lines follow"
+    if not isinstance(line["metadata"], dict):
+        return "has invalid metadata"
+    try:
+        check_metadata(line["metadata"])
+    except (TypeError, ValueError) as error:
+        return str(error)
+    return None
+
+
+def _fits(column: str, value: Any, json_columns: frozenset[str]) -> bool:
+    if column == "context":
+        return is_context(value)
+    if column in json_columns:
         return isinstance(value, dict)
     return isinstance(value, str) and value.encode(errors="ignore").decode() == value  # no lone surrogates
-
-
-def _counts(connection: sqlite3.Connection, session_id: str) -> dict[str, int]:
-    counts = {}
-    for kind in _ROWS:
-        table = _KINDS[kind][0]
-        (counts[table],) = connection.execute(
-            f"SELECT count(*) FROM {table} WHERE session_id = ?", (session_id,)
-        ).fetchone()
-    return counts
-
-
-def _parse(text: str, column: str, kind: str, session_id: str) -> Any:
-    try:
-        return json.loads(text)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise UnreadableError(
-            f"{column} of the {kind} in session {session_id} cannot be read: it is not JSON"
-        ) from error

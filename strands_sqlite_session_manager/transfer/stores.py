@@ -1,22 +1,121 @@
-"""The stores of other managers, opened as a whole: constructing one of those managers creates a session."""
+"""The stores of Strands' own managers, opened as a whole: one of those managers would create a session."""
 
 import os
-from typing import Any
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import boto3
+from strands.hooks import HookRegistry
 from strands.session.file_session_manager import FileSessionManager
 from strands.session.s3_session_manager import S3SessionManager
-from strands.types.exceptions import SessionException
+from strands.session.session_repository import SessionRepository
 from strands.types.session import Session, SessionAgent, SessionMessage
 
-from .codec import decode
-from .errors import UnreadableError, without_content
+from .. import errors
+from ..context.strands_private import (
+    file_agent_path,
+    file_session_path,
+    manager_without_session,
+    s3_session_path,
+)
+from ..database.values import UnreadableError, decode
+
+if TYPE_CHECKING:
+    from strands.multiagent.base import MultiAgentBase
 
 _SESSION, _AGENT, _MULTI_AGENT, _MESSAGE = "session_", "agent_", "multi_agent_", "message_"
 
 
-class FileSessionRepository(FileSessionManager):
-    """A folder of Strands' `FileSessionManager`; it creates no session.
+class StoreRepository(SessionRepository):
+    """All sessions of a store, through a session manager that has none open."""
+
+    _use_instead = "the store's own session manager"
+
+    def __init__(self, manager: Any) -> None:
+        self._manager = manager
+
+    @abstractmethod
+    def list_session_ids(self) -> list[str]:
+        """Return the ids of all sessions."""
+
+    @abstractmethod
+    def list_agent_ids(self, session_id: str) -> list[str]:
+        """Return the ids of a session's agents."""
+
+    @abstractmethod
+    def list_multi_agent_ids(self, session_id: str) -> list[str]:
+        """Return the ids of a session's orchestrators."""
+
+    def register_hooks(self, registry: HookRegistry, **kwargs: Any) -> NoReturn:
+        """Refuse to serve as the session manager of an agent, a Graph or a Swarm.
+
+        Raises:
+            TypeError: Always; it names the managers that can.
+        """
+        raise TypeError(
+            f"{type(self).__name__} is a repository, not a session manager: pass {self._use_instead}, or copy the"
+            " session with copy_session and pass SQLiteSessionManager(session_id, db_path)"
+        )
+
+    def create_session(self, session: Session, **kwargs: Any) -> Session:
+        """Store a new session."""
+        return self._manager.create_session(session, **kwargs)  # type: ignore[no-any-return]
+
+    def read_session(self, session_id: str, **kwargs: Any) -> Session | None:
+        """Return a session, or None if there is none."""
+        return self._manager.read_session(session_id, **kwargs)  # type: ignore[no-any-return]
+
+    def delete_session(self, session_id: str, **kwargs: Any) -> None:
+        """Delete a session with everything in it."""
+        self._manager.delete_session(session_id, **kwargs)
+
+    def create_agent(self, session_id: str, session_agent: SessionAgent, **kwargs: Any) -> None:
+        """Store a new agent of a session."""
+        self._manager.create_agent(session_id, session_agent, **kwargs)
+
+    def read_agent(self, session_id: str, agent_id: str, **kwargs: Any) -> SessionAgent | None:
+        """Return an agent, or None if there is none."""
+        return self._manager.read_agent(session_id, agent_id, **kwargs)  # type: ignore[no-any-return]
+
+    def update_agent(self, session_id: str, session_agent: SessionAgent, **kwargs: Any) -> None:
+        """Replace what is stored of an agent."""
+        self._manager.update_agent(session_id, session_agent, **kwargs)
+
+    def create_message(self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any) -> None:
+        """Store a new message of an agent."""
+        self._manager.create_message(session_id, agent_id, session_message, **kwargs)
+
+    def read_message(self, session_id: str, agent_id: str, message_id: int, **kwargs: Any) -> SessionMessage | None:
+        """Return a message, or None if there is none."""
+        return self._manager.read_message(session_id, agent_id, message_id, **kwargs)  # type: ignore[no-any-return]
+
+    def update_message(self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any) -> None:
+        """Replace what is stored of a message."""
+        self._manager.update_message(session_id, agent_id, session_message, **kwargs)
+
+    def list_messages(
+        self, session_id: str, agent_id: str, limit: int | None = None, offset: int = 0, **kwargs: Any
+    ) -> list[SessionMessage]:
+        """Return an agent's messages, in the order of their ids."""
+        return self._manager.list_messages(session_id, agent_id, limit, offset, **kwargs)  # type: ignore[no-any-return]
+
+    def create_multi_agent(self, session_id: str, multi_agent: "MultiAgentBase", **kwargs: Any) -> None:
+        """Store the state of an orchestrator."""
+        self._manager.create_multi_agent(session_id, multi_agent, **kwargs)
+
+    def read_multi_agent(self, session_id: str, multi_agent_id: str, **kwargs: Any) -> dict[str, Any] | None:
+        """Return the state of an orchestrator, or None if there is none."""
+        return self._manager.read_multi_agent(session_id, multi_agent_id, **kwargs)  # type: ignore[no-any-return]
+
+    def update_multi_agent(self, session_id: str, multi_agent: "MultiAgentBase", **kwargs: Any) -> None:
+        """Replace the stored state of an orchestrator."""
+        self._manager.update_multi_agent(session_id, multi_agent, **kwargs)
+
+
+class FileSessionRepository(StoreRepository):
+    """All sessions in a folder of Strands' `FileSessionManager`.
+
+    It creates no session, and is a repository: give an agent a `FileSessionManager`.
 
     Example:
         ```python
@@ -25,13 +124,16 @@ class FileSessionRepository(FileSessionManager):
         ```
     """
 
+    _use_instead = "FileSessionManager(session_id, storage_dir=...)"
+
     def __init__(self, storage_dir: str | os.PathLike[str]) -> None:
-        """Open a folder; it need not exist, if it is to be written to.
+        """Open a folder; it need not exist if you only write to it.
 
         Args:
-            storage_dir: The folder.
+            storage_dir: The folder. `~` is expanded.
         """
         self.storage_dir = os.path.abspath(os.path.expanduser(os.fspath(storage_dir)))
+        super().__init__(manager_without_session(FileSessionManager, storage_dir=self.storage_dir))
 
     def list_session_ids(self) -> list[str]:
         """Return the ids of the sessions in the folder.
@@ -42,29 +144,30 @@ class FileSessionRepository(FileSessionManager):
         try:
             return _folders(self.storage_dir, _SESSION, "session.json")
         except OSError as error:
-            raise SessionException(f"{self.storage_dir} | cannot be read: {error}") from error
+            raise errors.SessionException(f"{self.storage_dir} | cannot be read: {error}") from error
 
     def list_agent_ids(self, session_id: str) -> list[str]:
         """Return the ids of a session's agents."""
-        return _folders_if_any(os.path.join(self._get_session_path(session_id), "agents"), _AGENT, "agent.json")
+        folder = os.path.join(file_session_path(self._manager, session_id), "agents")
+        return _folders_if_any(folder, _AGENT, "agent.json")
 
     def list_multi_agent_ids(self, session_id: str) -> list[str]:
         """Return the ids of a session's orchestrators."""
-        folder = os.path.join(self._get_session_path(session_id), "multi_agents")
+        folder = os.path.join(file_session_path(self._manager, session_id), "multi_agents")
         return _folders_if_any(folder, _MULTI_AGENT, "multi_agent.json")
 
-    # The methods of `FileSessionManager` take several times as long as reading and parsing the files.
+    # The manager's own methods take several times as long as reading and parsing the files.
 
     def read_session(self, session_id: str, **kwargs: Any) -> Session | None:
-        """Return a session, or None where there is none."""
-        path = os.path.join(self._get_session_path(session_id), "session.json")
+        """Return a session, or None if there is none."""
+        path = os.path.join(file_session_path(self._manager, session_id), "session.json")
         if not os.path.exists(path):
             return None
         return _built(Session, path)  # type: ignore[no-any-return]
 
     def read_agent(self, session_id: str, agent_id: str, **kwargs: Any) -> SessionAgent | None:
-        """Return an agent, or None where there is none."""
-        path = os.path.join(self._get_agent_path(session_id, agent_id), "agent.json")
+        """Return an agent, or None if there is none."""
+        path = os.path.join(file_agent_path(self._manager, session_id, agent_id), "agent.json")
         if not os.path.exists(path):
             return None
         return _built(SessionAgent, path)  # type: ignore[no-any-return]
@@ -73,25 +176,27 @@ class FileSessionRepository(FileSessionManager):
         self, session_id: str, agent_id: str, limit: int | None = None, offset: int = 0, **kwargs: Any
     ) -> list[SessionMessage]:
         """Return an agent's messages, in the order of their ids."""
-        folder = os.path.join(self._get_agent_path(session_id, agent_id), "messages")
+        folder = os.path.join(file_agent_path(self._manager, session_id, agent_id), "messages")
         if not os.path.isdir(folder):
             return []
-        numbers = {}
+        message_ids = {}
         for name in os.listdir(folder):
             if name.startswith(_MESSAGE) and name.endswith(".json"):
-                number = name[len(_MESSAGE) : -len(".json")]
-                if not number.removeprefix("-").isdecimal():
-                    raise SessionException(f"{folder}{os.sep}{name} | is not named like a message")
-                numbers[name] = int(number)
-        names = sorted(numbers, key=numbers.__getitem__)
-        messages = []
-        for name in names[offset : None if limit is None else offset + limit]:
-            messages.append(_built(SessionMessage, f"{folder}{os.sep}{name}"))
-        return messages
+                message_id = name[len(_MESSAGE) : -len(".json")]
+                if not message_id.removeprefix("-").isdecimal():
+                    raise errors.SessionException(f"{folder}{os.sep}{name} | does not have the name of a message")
+                message_ids[name] = int(message_id)
+        names = sorted(message_ids, key=message_ids.__getitem__)
+        return [
+            _built(SessionMessage, f"{folder}{os.sep}{name}")
+            for name in names[offset : None if limit is None else offset + limit]
+        ]
 
 
-class S3SessionRepository(S3SessionManager):
-    """A bucket of Strands' `S3SessionManager`; it creates no session.
+class S3SessionRepository(StoreRepository):
+    """All sessions in a bucket of Strands' `S3SessionManager`.
+
+    It creates no session, and is a repository: give an agent an `S3SessionManager`.
 
     Example:
         ```python
@@ -99,6 +204,8 @@ class S3SessionRepository(S3SessionManager):
             print(session_id)
         ```
     """
+
+    _use_instead = "S3SessionManager(session_id, bucket, prefix)"
 
     def __init__(
         self,
@@ -115,12 +222,13 @@ class S3SessionRepository(S3SessionManager):
             bucket: The bucket's name.
             prefix: What the keys of the sessions begin with.
             region_name: The bucket's AWS region.
-            endpoint_url: Another server that speaks S3.
-            client: An S3 client of boto3 to use, in place of the last two.
+            endpoint_url: The URL of another server that speaks S3.
+            client: A boto3 client for S3 to use, instead of one for this region and URL.
         """
         self.bucket = bucket
         self.prefix = prefix
         self.client = client or boto3.Session(region_name=region_name).client("s3", endpoint_url=endpoint_url)
+        super().__init__(manager_without_session(S3SessionManager, bucket=bucket, prefix=prefix, client=self.client))
 
     def list_session_ids(self) -> list[str]:
         """Return the ids of the sessions in the bucket.
@@ -128,15 +236,15 @@ class S3SessionRepository(S3SessionManager):
         Raises:
             SessionException: If the bucket cannot be read.
         """
-        return self._names(self._get_session_path("x").removesuffix("x/"))
+        return self._names(s3_session_path(self._manager, "x").removesuffix("x/"))
 
     def list_agent_ids(self, session_id: str) -> list[str]:
         """Return the ids of a session's agents."""
-        return self._names(f"{self._get_session_path(session_id)}agents/{_AGENT}")
+        return self._names(f"{s3_session_path(self._manager, session_id)}agents/{_AGENT}")
 
     def list_multi_agent_ids(self, session_id: str) -> list[str]:
         """Return the ids of a session's orchestrators."""
-        return self._names(f"{self._get_session_path(session_id)}multi_agents/{_MULTI_AGENT}")
+        return self._names(f"{s3_session_path(self._manager, session_id)}multi_agents/{_MULTI_AGENT}")
 
     def _names(self, prefix: str) -> list[str]:
         """Return what comes between a prefix and the next slash in the keys of the bucket."""
@@ -145,30 +253,29 @@ class S3SessionRepository(S3SessionManager):
                 Bucket=self.bucket, Prefix=prefix, Delimiter="/"
             )
             return [common["Prefix"][len(prefix) : -1] for page in pages for common in page.get("CommonPrefixes", ())]
-        except Exception as error:
-            # botocore's exceptions have no type in common but this.
-            raise SessionException(f"s3://{self.bucket}/{self.prefix} | cannot be listed: {error}") from error
+        except Exception as error:  # botocore's exceptions share no other base
+            raise errors.SessionException(f"s3://{self.bucket}/{self.prefix} | cannot be listed: {error}") from error
 
 
-def _folders(path: str, prefix: str, holding: str) -> list[str]:
+def _folders(path: str, prefix: str, containing: str) -> list[str]:
     return sorted(
         entry.name[len(prefix) :]
         for entry in os.scandir(path)
-        if entry.name.startswith(prefix) and os.path.isfile(os.path.join(entry.path, holding))
+        if entry.name.startswith(prefix) and os.path.isfile(os.path.join(entry.path, containing))
     )
 
 
-def _folders_if_any(path: str, prefix: str, holding: str) -> list[str]:
-    return _folders(path, prefix, holding) if os.path.isdir(path) else []
+def _folders_if_any(path: str, prefix: str, containing: str) -> list[str]:
+    return _folders(path, prefix, containing) if os.path.isdir(path) else []
 
 
 def _built(kind: Any, path: str) -> Any:
-    """Build one of Strands' records from its file; what else is in the file is left out, as upstream does."""
+    """Build one of Strands' records from its file, ignoring unknown keys as upstream does."""
     data = _read(path)
     try:
         return kind(**{key: data[key] for key in kind.__dataclass_fields__ if key in data})
     except TypeError as error:
-        raise SessionException(f"{path} | cannot be read: {error}") from error
+        raise errors.SessionException(f"{path} | cannot be read: {error}") from error
 
 
 def _read(path: str) -> dict[str, Any]:
@@ -176,13 +283,13 @@ def _read(path: str) -> dict[str, Any]:
         with open(path, "rb", buffering=0, opener=_open) as file:  # a third faster than as text
             value = decode(file.read().decode(), path)
     except (OSError, UnicodeDecodeError, UnreadableError) as error:
-        without_content(error)
-        raise SessionException(f"{path} | cannot be read: {error}") from error
+        errors.without_content(error)
+        raise errors.SessionException(f"{path} | cannot be read: {error}") from error
     if not isinstance(value, dict):
-        raise SessionException(f"{path} | cannot be read: it is not a JSON object")
+        raise errors.SessionException(f"{path} | cannot be read: it is not a JSON object")
     return value
 
 
 def _open(path: str, flags: int) -> int:
-    """Open a file, but no link: whoever can plant one would choose what is copied. A pipe is not waited for."""
+    """Open a file, but not a link: whoever can plant one would choose what is copied. Do not wait for a pipe."""
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))

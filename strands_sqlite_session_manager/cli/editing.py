@@ -1,0 +1,77 @@
+"""Commands that change sessions: fork, delete, prune, tag."""
+
+import argparse
+import sqlite3
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime, timezone
+
+from ..database.database import Database
+from ..database.identifiers import validate_id
+from ..sessions import metadata
+from ..sessions.delete import delete_session, delete_sessions
+from ..sessions.fork import fork_session
+from ..sessions.listing import Filter, SessionSummary, list_sessions
+from . import output
+from .errors import CommandError
+from .summaries import counted, pairs, print_summaries, summaries_of
+
+
+def fork(database: Database, arguments: argparse.Namespace) -> None:
+    """Copy a session under a new id."""
+    fork_session(database, arguments.source, arguments.new, agent_id=arguments.agent, through_message=arguments.through)
+    print(f"forked {output.safe(arguments.source)} to {output.safe(arguments.new)}")
+
+
+def delete(database: Database, arguments: argparse.Namespace) -> None:
+    """Delete sessions."""
+    session_ids = list(dict.fromkeys(arguments.session))
+    if _confirm_deletion(summaries_of(database, session_ids), arguments):
+        delete_session(database, *session_ids)
+        print(f"deleted {counted(len(session_ids), 'session')}")
+
+
+def prune(database: Database, arguments: argparse.Namespace) -> None:
+    """Delete sessions that have been inactive for some time."""
+    before = datetime.now(timezone.utc) - arguments.older_than
+    selected = Filter.of(dict(arguments.metadata), None, before)
+    summaries = list_sessions(database, selected)
+    if not summaries:
+        print("no sessions are that old")
+    elif _confirm_deletion(summaries, arguments):
+        report = output.progress("sessions")
+        progress = None if report is None else lambda deleted: report(deleted, len(summaries))
+        print(f"deleted {counted(delete_sessions(database, selected, progress), 'session')}")
+
+
+def tag(database: Database, arguments: argparse.Namespace) -> None:
+    """Change the metadata of a session."""
+    session_id = validate_id(arguments.session, "session")
+    changes = metadata.check_metadata({key: value or None for key, value in arguments.pairs}, removable=True)
+
+    def change(connection: sqlite3.Connection) -> dict[str, str]:
+        metadata.merge(connection, session_id, changes)
+        return metadata.read_metadata(connection, session_id)
+
+    print(output.safe(pairs(database.transaction(change))) or "no metadata")
+
+
+def _confirm_deletion(summaries: Sequence[SessionSummary], arguments: argparse.Namespace) -> bool:
+    """Return whether to delete sessions: ask on a terminal, and rely on `--yes` elsewhere."""
+    messages = sum(summary.message_count for summary in summaries)
+    what = f"{counted(len(summaries), 'session')} with {counted(messages, 'message')}"
+    if arguments.dry_run:
+        print_summaries(summaries)
+        print(f"{what} would be deleted")
+        return False
+    if arguments.yes:
+        return True
+    if not output.is_terminal(sys.stdin):
+        raise CommandError(f"{what} would be deleted: confirm with --yes, or preview with --dry-run")
+    print_summaries(summaries)
+    with suppress(EOFError):
+        if input(f"Delete {what}? [y/N] ").strip().lower() in ("y", "yes"):
+            return True
+    print("nothing was deleted")
+    return False

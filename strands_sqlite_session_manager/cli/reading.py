@@ -1,0 +1,53 @@
+"""Commands that look into sessions: list, show, search. They leave the file untouched, and do not need Strands."""
+
+import argparse
+from dataclasses import asdict
+
+from ..database.database import Database
+from ..sessions.listing import Filter, list_sessions
+from ..sessions.search import search_messages
+from . import output
+from .conversation import FORMATS, read_conversation
+from .summaries import print_summaries, summaries_of
+
+
+def list_(database: Database, arguments: argparse.Namespace) -> None:
+    """Print the sessions."""
+    summaries = list_sessions(database, Filter.of(dict(arguments.metadata)), limit=arguments.limit)
+    if arguments.json:
+        for summary in summaries:
+            output.print_json(asdict(summary))
+    else:
+        print_summaries(summaries)
+
+
+def show(database: Database, arguments: argparse.Namespace) -> None:
+    """Print a session as a conversation."""
+    print_message = FORMATS["json" if arguments.json else arguments.format]
+    (summary,) = summaries_of(database, [arguments.session])
+    with_agent = len(summary.agent_ids) > 1
+    for said in read_conversation(database, arguments.session, arguments.agent, arguments.limit):
+        print_message(arguments.session, said, with_agent)
+
+
+def search(database: Database, arguments: argparse.Namespace) -> None:
+    """Print the messages that contain a text."""
+    matches = search_messages(
+        database, arguments.text, session_id=arguments.session, agent_id=arguments.agent, limit=arguments.limit
+    )
+    if arguments.json:
+        for match in matches:
+            output.print_json(asdict(match))
+        return
+    rows = [
+        (
+            match.session_id,
+            match.agent_id,
+            str(match.message_id),
+            match.role,
+            output.local_time(match.created_at),
+            match.snippet,
+        )
+        for match in matches
+    ]
+    output.print_table(("session", "agent", "message", "role", "time", "text"), rows)
