@@ -5,9 +5,6 @@ Run it with `python examples/03_streaming_and_tools.py`. It works in a temporary
 """
 
 import asyncio
-import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -17,20 +14,16 @@ from strands.types.interrupt import InterruptResponseContent
 
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
 
-FORECASTS = {"Lisbon": "24 degrees and sun", "Oslo": "9 degrees and rain"}
-
 
 @tool
 async def weather(city: str) -> str:
-    """Tell the weather of today.
+    """Tell today's weather.
 
     Args:
         city: The name of a city.
     """
-    print(f"      weather of {city}: asked")
-    await asyncio.sleep(0.2 if city == "Lisbon" else 0.1)  # Lisbon's weather service is slow
-    print(f"      weather of {city}: known")
-    return f"{city} has {FORECASTS.get(city, 'some weather')}."
+    forecasts = {"Lisbon": "24 degrees and sun", "Oslo": "9 degrees and rain"}
+    return f"{city} has {forecasts.get(city, 'some weather')}."
 
 
 @tool(context=True)
@@ -57,95 +50,67 @@ def transfer(amount: int, to: str, tool_context: ToolContext) -> str:
     """
     if tool_context.interrupt("approval", reason=f"Transfer {amount} euros to {to}?") != "yes":
         return "Nothing was transferred."
-    print(f"      process {os.getpid()} transfers the money")
     return f"{amount} euros went to {to}."
 
 
 def streaming(db_path: Path) -> None:
-    """Streaming: the question is stored before the answer begins, the answer as soon as it is whole."""
-    asyncio.run(listen(db_path))
+    """Streaming: the question is stored before the answer begins, the answer as soon as it is complete."""
 
+    async def listen() -> None:
+        with SQLiteSessionManager("chat", db_path) as session_manager:
+            agent = new_agent(session_manager)
+            async for event in agent.stream_async("Hello, my name is Ada."):
+                if "data" in event:
+                    stored = len(session_manager.list_messages("chat", agent.agent_id))
+                    print(f"   {event['data']!r}, and {stored} message stored")
+            print(f"   complete, and {len(session_manager.list_messages('chat', agent.agent_id))} messages stored")
 
-async def listen(db_path: Path) -> None:
-    """Show an answer as it comes in, and how many messages are stored meanwhile."""
-    with SQLiteSessionManager("chat", db_path) as session_manager:
-        agent = new_agent(session_manager)
-        stored = []
-        print("   you:   Hello, my name is Ada.\n   agent: ", end="")
-        async for event in agent.stream_async("Hello, my name is Ada."):
-            if "data" in event:
-                print(event["data"], end="|", flush=True)
-                stored.append(len(session_manager.list_messages("chat", agent.agent_id)))
-        after = len(session_manager.list_messages("chat", agent.agent_id))
-        print(f"\n   {len(stored)} chunks; stored at the first one: {stored[0]} message, after the last one: {after}")
-        assert (stored[0], after) == (1, 2)
-
-
-def tools(db_path: Path) -> None:
-    """Tools: a call and its result are messages of the conversation, and stored like all others."""
-    with SQLiteSessionManager("tools", db_path) as session_manager:
-        say(new_agent(session_manager), "What is the weather in Lisbon?")
-    show_blocks(db_path, "tools")
+    asyncio.run(listen())
 
 
 def parallel_tools(db_path: Path) -> None:
-    """Parallel tools: calls that run at the same time are one message, their results the next one."""
-    with SQLiteSessionManager("parallel", db_path) as session_manager:
-        say(new_agent(session_manager), "What is the weather in Lisbon and in Oslo?")
-    show_blocks(db_path, "parallel")
+    """Tools: calls that run at the same time are one message, and their results are the next one."""
+    with SQLiteSessionManager("tools", db_path) as session_manager:
+        new_agent(session_manager)("What is the weather in Lisbon and in Oslo?")
+    show_blocks(db_path, "tools")
 
 
 def a_tool_with_state(db_path: Path) -> None:
-    """A tool with state: what it keeps in agent.state is stored with its result, and there after a restart."""
+    """A tool with state: what it keeps in agent.state is stored with its result, and a new agent has it."""
     with SQLiteSessionManager("shopping", db_path) as session_manager:
-        say(new_agent(session_manager), 'Add "oat milk" to the list.')
-    in_a_new_process("shop", db_path)
-    with SQLiteSessionRepository(db_path) as repository:
-        agent = repository.read_agent("shopping", "default")
-        assert agent is not None
-        print(f"   stored: {agent.state}")
-        assert len(agent.state["shopping"]) == 2
-
-
-def shop(db_path: Path) -> None:
-    """Do what `a_tool_with_state` starts this program again for."""
+        new_agent(session_manager)('Add "oat milk" to the list.')
     with SQLiteSessionManager("shopping", db_path) as session_manager:
         agent = new_agent(session_manager)
-        print(f"   process {os.getpid()} finds {agent.state.get('shopping')}")
-        say(agent, 'Add "bread" to the list.')
+        print(f"   a new agent begins with {agent.state.get('shopping')}")
+        answer = agent('Add "bread" to the list.')
+        print(f"   agent: {str(answer).strip()}")
 
 
 def a_person_is_asked(db_path: Path) -> None:
-    """An interrupt: a tool waits for a person, who may take days, and answers to another process."""
+    """An interrupt: a tool waits for a person, who may answer days later and to another process."""
     with SQLiteSessionManager("payment", db_path) as session_manager:
         result = new_agent(session_manager)("Transfer 250 euros to Grace.")
-        assert result.stop_reason == "interrupt"
         (interrupt,) = result.interrupts or []
-        # Metadata tell whoever shows it to a person, without an agent, what is waiting.
+        # Metadata lets another program find what is waiting, without an agent.
         question = {"waiting": "yes", "interrupt_id": interrupt.id, "question": str(interrupt.reason)}
         session_manager.update_session_metadata("payment", question)
-    print(f"   process {os.getpid()} stops with: {result.stop_reason}")
-    in_a_new_process("answer", db_path)
-    show_blocks(db_path, "payment")
 
-
-def answer(db_path: Path) -> None:
-    """Do what `a_person_is_asked` starts this program again for."""
     with SQLiteSessionRepository(db_path) as repository:
         (waiting,) = repository.list_sessions(metadata={"waiting": "yes"})
-    print(f"   process {os.getpid()} finds: {waiting.metadata['question']} The person says yes.")
+    print(f"   {waiting.metadata['question']} The person says yes.")
+
     with SQLiteSessionManager(waiting.session_id, db_path) as session_manager:
-        agent = new_agent(session_manager)
         responses: list[InterruptResponseContent] = [
             {"interruptResponse": {"interruptId": waiting.metadata["interrupt_id"], "response": "yes"}}
         ]
-        print(f"   agent: {str(agent(responses)).strip()}")
+        new_agent(session_manager)(responses)
         done = {"waiting": None, "interrupt_id": None, "question": None}  # None removes a key
         session_manager.update_session_metadata(waiting.session_id, done)
+    show_blocks(db_path, "payment")
 
 
 def new_agent(session_manager: SQLiteSessionManager) -> Agent:
-    """Build an agent, which resumes if its session has been used before."""
+    """Build an agent. It resumes if its session has been used before."""
     return Agent(
         model=example_model(),
         tools=[weather, add_to_list, transfer],
@@ -154,44 +119,28 @@ def new_agent(session_manager: SQLiteSessionManager) -> Agent:
     )
 
 
-def say(agent: Agent, text: str) -> None:
-    """Say something to the agent, and print both sides."""
-    print(f"   you:   {text}")
-    print(f"   agent: {str(agent(text)).strip()}")
-
-
 def show_blocks(db_path: Path, session_id: str) -> None:
-    """Print what is stored of a conversation."""
+    """Print the stored messages of a session, block by block."""
     with SQLiteSessionRepository(db_path) as repository:
         for stored in repository.list_messages(session_id, "default"):
             message = stored.to_message()
             for block in message["content"]:
                 if "toolUse" in block:
-                    said = f"calls {block['toolUse']['name']} with {block['toolUse']['input']}"
+                    text = f"calls {block['toolUse']['name']} with {block['toolUse']['input']}"
                 elif "toolResult" in block:
-                    said = f"{block['toolResult']['status']}: {block['toolResult']['content'][0]['text']}"
+                    text = f"{block['toolResult']['status']}: {block['toolResult']['content'][0]['text']}"
                 else:
-                    said = block["text"].strip()
-                print(f"   {stored.message_id} | {message['role']} | {said}")
-
-
-def in_a_new_process(task: str, db_path: Path) -> None:
-    """Run another function of this program as if the first process were long gone."""
-    sys.stdout.flush()
-    subprocess.run([sys.executable, __file__, task, str(db_path)], check=True)
+                    text = block["text"].strip()
+                print(f"   {stored.message_id} | {message['role']} | {text}")
 
 
 def main() -> None:
     """Run the sections one after the other, on one file."""
-    sections = (streaming, tools, parallel_tools, a_tool_with_state, a_person_is_asked)
     with tempfile.TemporaryDirectory() as folder:
-        for number, section in enumerate(sections, start=1):
+        for number, section in enumerate((streaming, parallel_tools, a_tool_with_state, a_person_is_asked), start=1):
             print(f"\n{number}. {section.__doc__}")
             section(Path(folder, "sessions.db"))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        {"shop": shop, "answer": answer}[sys.argv[1]](Path(sys.argv[2]))
-    else:
-        main()
+    main()

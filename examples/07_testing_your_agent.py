@@ -1,7 +1,7 @@
-"""Testing your agent: sessions in memory for pytest, and what to assert on what was stored.
+"""Testing your agent: sessions in memory for pytest, and assertions on what was stored.
 
-Run it with `pytest examples/07_testing_your_agent.py`. `python examples/07_testing_your_agent.py` does the same. It
-needs neither a network nor a real model.
+Run it with `pytest examples/07_testing_your_agent.py`, or with `python examples/07_testing_your_agent.py`. It needs
+neither a network nor a real model.
 """
 
 import json
@@ -19,9 +19,9 @@ from strands_sqlite_session_manager import SQLiteSessionManager
 try:
     import pytest
 except ModuleNotFoundError:
-    sys.exit("This example needs pytest: pip install -e '.[test]' in the folder of the repository")
+    sys.exit("This example needs pytest: pip install -e '.[test]'")
 
-# -- what is tested: in your project, a module of its own --
+# -- the code under test: in your project, it has a module of its own --
 
 
 @tool
@@ -38,7 +38,7 @@ def open_ticket(subject: str, tool_context: ToolContext) -> str:
 
 
 def build_agent(session_manager: SQLiteSessionManager, model: Model) -> Agent:
-    """Build the agent of a help desk."""
+    """Build a help-desk agent."""
     return Agent(
         model=model,
         tools=[order_status, open_ticket],
@@ -48,22 +48,22 @@ def build_agent(session_manager: SQLiteSessionManager, model: Model) -> Agent:
     )
 
 
-# -- a model that says what a test tells it to --
+# -- a model that follows a script --
 
 
 class ScriptedModel(Model):
-    """Plays its script, an answer each time: a text, a call of a tool, a guardrail's event, or an exception."""
+    """Gives one answer of its script at a time: a text, a tool call, a guardrail's event, or an exception."""
 
     def __init__(self, *script: str | dict[str, Any] | Exception) -> None:
         """Take the script."""
         self.script = list(script)
-        self.was_told: list[Any] = []
+        self.messages: list[Any] = []
 
     def update_config(self, **model_config: Any) -> None:
-        """There is nothing to configure."""
+        """Ignore it: there is nothing to configure."""
 
     def get_config(self) -> dict[str, Any]:
-        """There is nothing to configure."""
+        """Return nothing: there is nothing to configure."""
         return {}
 
     async def structured_output(
@@ -71,11 +71,11 @@ class ScriptedModel(Model):
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Refuse: no test here asks for it."""
         raise NotImplementedError
-        yield {}  # makes this a generator, as the interface wants it
+        yield {}  # makes this a generator, as the interface requires
 
     async def stream(self, messages: Any, *args: Any, **kwargs: Any) -> AsyncIterable[Any]:
-        """Play the next answer, and remember the conversation that it was asked to continue."""
-        self.was_told = list(messages)
+        """Stream the next answer, and remember the conversation it answers."""
+        self.messages = list(messages)
         answer = self.script.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -101,13 +101,13 @@ class ScriptedModel(Model):
 
 @pytest.fixture
 def session_manager() -> Iterator[SQLiteSessionManager]:
-    """A session in a database of its own, which is gone after the test."""
+    """Yield a session in a database of its own, which is gone after the test."""
     with SQLiteSessionManager("test", ":memory:") as session_manager:
         yield session_manager
 
 
 def stored(session_manager: SQLiteSessionManager) -> list[tuple[str, dict[str, Any]]]:
-    """What was stored, in the order in which it was said: each block of content, with its role."""
+    """Return every stored content block with its role, in order."""
     messages = [message.to_message() for message in session_manager.list_messages("test", "default")]
     return [(message["role"], dict(block)) for message in messages for block in message["content"]]
 
@@ -116,14 +116,14 @@ def stored(session_manager: SQLiteSessionManager) -> list[tuple[str, dict[str, A
 
 
 def test_what_was_said_is_stored(session_manager: SQLiteSessionManager) -> None:
-    """Assert on the messages, not on what an answer looks like on the screen."""
+    """Assert on the stored messages, not on what is printed."""
     agent = build_agent(session_manager, ScriptedModel("Good morning!"))
     agent("Hello")
     assert stored(session_manager) == [("user", {"text": "Hello"}), ("assistant", {"text": "Good morning!"})]
 
 
 def test_the_result_of_a_tool_is_stored(session_manager: SQLiteSessionManager) -> None:
-    """What a tool gave back is a message as well."""
+    """A tool's result is a message, too."""
     model = ScriptedModel({"name": "order_status", "input": {"order_id": "4711"}}, "On its way.")
     build_agent(session_manager, model)("Where is order 4711?")
     (result,) = [block["toolResult"] for _, block in stored(session_manager) if "toolResult" in block]
@@ -132,15 +132,15 @@ def test_the_result_of_a_tool_is_stored(session_manager: SQLiteSessionManager) -
 
 
 def test_a_tool_that_fails_is_stored_as_an_error(session_manager: SQLiteSessionManager) -> None:
-    """An exception of a tool reaches the model as an error, and the file, too."""
+    """An exception in a tool reaches both the model and the file as an error."""
     model = ScriptedModel({"name": "order_status", "input": {"order_id": "0000"}}, "I cannot find it.")
     build_agent(session_manager, model)("Where is order 0000?")
     (result,) = [block["toolResult"] for _, block in stored(session_manager) if "toolResult" in block]
     assert result["status"] == "error"
 
 
-def test_what_a_tool_puts_into_the_state_is_stored(session_manager: SQLiteSessionManager) -> None:
-    """The manager is also the repository: ask it for the agent as it is stored."""
+def test_the_state_a_tool_sets_is_stored(session_manager: SQLiteSessionManager) -> None:
+    """The manager is a repository, too: read the stored agent from it."""
     model = ScriptedModel({"name": "open_ticket", "input": {"subject": "broken cup"}}, "Somebody will call you.")
     agent = build_agent(session_manager, model)
     agent("My cup arrived broken.")
@@ -150,7 +150,7 @@ def test_what_a_tool_puts_into_the_state_is_stored(session_manager: SQLiteSessio
 
 
 def test_a_conversation_resumes(tmp_path: Path) -> None:
-    """A resume takes two managers, and they need a file to share: pytest's `tmp_path` has a place for it."""
+    """Two managers must share a file: use pytest's `tmp_path`."""
     db_path = tmp_path / "sessions.db"
     with SQLiteSessionManager("test", db_path) as session_manager:
         first = build_agent(session_manager, ScriptedModel("Good morning, Ada!"))
@@ -160,22 +160,23 @@ def test_a_conversation_resumes(tmp_path: Path) -> None:
         second = build_agent(session_manager, model)
         assert second.messages == first.messages
         second("Who am I?")
-    assert [message["role"] for message in model.was_told] == ["user", "assistant", "user"]
+    assert [message["role"] for message in model.messages] == ["user", "assistant", "user"]
 
 
-def test_a_redaction_leaves_no_trace(tmp_path: Path) -> None:
-    """What a guardrail removed is neither shown, nor found, nor anywhere in the file."""
+def test_a_redacted_message_is_gone(tmp_path: Path) -> None:
+    """Text that a guardrail redacted is not listed, not found by a search, and not in the file."""
     guardrail = {"redactContent": {"redactUserContentMessage": "[removed]"}}
     with SQLiteSessionManager("test", tmp_path / "sessions.db") as session_manager:
         build_agent(session_manager, ScriptedModel(guardrail))("My card is 4111-1111.")
         assert stored(session_manager)[0] == ("user", {"text": "[removed]"})
         assert session_manager.search_messages("4111") == []
+        session_manager.vacuum()
     for path in tmp_path.iterdir():
         assert b"4111" not in path.read_bytes()
 
 
-def test_a_question_outlives_a_model_that_fails(session_manager: SQLiteSessionManager) -> None:
-    """A message is stored before the agent goes on: whatever breaks then, the next agent knows the question."""
+def test_a_question_survives_a_failing_model(session_manager: SQLiteSessionManager) -> None:
+    """A message is stored before the agent goes on: whatever fails later, the next agent knows the question."""
     agent = build_agent(session_manager, ScriptedModel(ConnectionError("the provider is down")))
     with pytest.raises(Exception, match="the provider is down"):
         agent("Where is order 4711?")
@@ -183,7 +184,7 @@ def test_a_question_outlives_a_model_that_fails(session_manager: SQLiteSessionMa
 
 
 def main() -> int:
-    """Have pytest run this file, and leave nothing behind; your project needs no such function."""
+    """Run this file with pytest, and leave nothing behind. Your project needs no such function."""
     with tempfile.TemporaryDirectory() as folder:
         return int(
             pytest.main([__file__, "--verbose", "--no-header", "-p", "no:cacheprovider", f"--basetemp={folder}/t"])

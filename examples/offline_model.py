@@ -1,8 +1,8 @@
-"""The model of the examples: one that needs no network, or a real one where an environment variable asks for it.
+"""The model of the examples: it needs no network, unless an environment variable asks for a real model.
 
-`OfflineModel` follows a few fixed rules, but it really answers from the conversation that it is given: it
-knows a name if a message of this conversation tells it, and says that it does not know if none does. Its tools
-really run, and what it says of them is what they returned.
+`OfflineModel` follows a few fixed rules, but it really answers from the conversation it is given: it knows your name
+if a message in the conversation tells it, and says so if none does. It really calls tools, and reports what they
+returned.
 """
 
 import json
@@ -18,7 +18,7 @@ from strands.types.tools import ToolSpec
 
 ENVIRONMENT_VARIABLE = "STRANDS_EXAMPLES_MODEL"
 PROVIDERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "bedrock": ("BedrockModel", {}),  # Strands knows which model it takes by default
+    "bedrock": ("BedrockModel", {}),  # Strands picks the default model
     "anthropic": ("AnthropicModel", {"model_id": "claude-sonnet-4-6", "max_tokens": 1024}),
     "openai": ("OpenAIModel", {"model_id": "gpt-4o"}),
     "ollama": ("OllamaModel", {"host": None, "model_id": "llama3.1"}),  # at OLLAMA_HOST, or on this machine
@@ -28,11 +28,11 @@ PROVIDERS: dict[str, tuple[str, dict[str, Any]]] = {
 def example_model() -> Model:
     """Return the offline model, or the one that `STRANDS_EXAMPLES_MODEL` names.
 
-    The variable holds a provider, optionally followed by a colon and a model's id: `openai`, `ollama:qwen3`.
-    Credentials are taken from where the provider looks for them, such as `ANTHROPIC_API_KEY`.
+    The variable holds a provider, optionally followed by a colon and the id of a model: `openai`, `ollama:qwen3`.
+    Each provider looks for its credentials where it always does, such as in `ANTHROPIC_API_KEY`.
 
     Raises:
-        ValueError: If there is no such provider.
+        ValueError: If the provider is unknown.
         ModuleNotFoundError: If the provider's client is not installed.
     """
     provider, _, model_id = os.environ.get(ENVIRONMENT_VARIABLE, "").strip().partition(":")
@@ -53,31 +53,30 @@ def example_model() -> Model:
 
 
 class OfflineModel(Model):
-    """Knows of the user what the user's messages say, as long as they are in the conversation.
+    """A model that knows about the user what the messages in the conversation say.
 
-    - It takes in "my ... is ...", "I like ...", "I'm ..." and "call me ...", and answers "What is my ...?",
+    - It understands "my ... is ...", "I like ...", "I'm ..." and "call me ...", and answers "What is my ...?",
       "What do I like?", "Who am I?" and "What did I tell you?".
-    - It calls each tool of whose name it finds all words in the request or in its system prompt. Inputs are what
-      the user has called by the parameter's name ("my order is A-17"), numbers, quoted text or names; two
-      cities are two calls. After that it says what the tools returned.
-    - In a Swarm, it hands a request for which it has no tool to the agent whose description fits.
-    - Of its system prompt, it knows "Your ... is ...", asks the questions in it, one an answer, and obeys
-      'begin with "..."'.
+    - It calls every tool whose name has all its words in the request or in the system prompt. As inputs it takes what
+      the user called by the parameter's name ("my order is A-17"), numbers, quoted text, or names. Two cities make two
+      calls. Then it reports what the tools returned.
+    - In a Swarm, it hands a request that none of its tools fits to the agent whose description does.
+    - It obeys 'begin with "..."' in its system prompt.
     """
 
     def update_config(self, **model_config: Any) -> None:
-        """There is nothing to configure."""
+        """Ignore it: there is nothing to configure."""
 
     def get_config(self) -> dict[str, Any]:
-        """There is nothing to configure."""
+        """Return nothing: there is nothing to configure."""
         return {}
 
     async def structured_output(
         self, output_model: Any, prompt: Any, system_prompt: Any = None, **kwargs: Any
     ) -> AsyncGenerator[dict[str, Any], None]:
-        """Refuse: a few rules cannot fill in a form."""
+        """Refuse: the rules cannot fill in a form."""
         raise NotImplementedError("the offline model has no structured output")
-        yield {}  # makes this a generator, as the interface wants it
+        yield {}  # makes this a generator, as the interface requires
 
     async def stream(
         self,
@@ -86,7 +85,7 @@ class OfflineModel(Model):
         system_prompt: str | None = None,
         **kwargs: Any,
     ) -> AsyncIterable[Any]:
-        """Answer the last message from all of them, in the events of Strands' model interface."""
+        """Answer the last message from the whole conversation, as the events of Strands' model interface."""
         calls = _tool_calls(messages, tool_specs or [], system_prompt or "")
         yield {"messageStart": {"role": "assistant"}}
         for number, (name, tool_input) in enumerate(calls, start=_count_calls(messages) + 1):
@@ -106,19 +105,18 @@ class OfflineModel(Model):
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n+")
 _CLAUSE_END = re.compile(r"(?:,| and)+ (?=(?:my|i|i'm|call me) )", re.IGNORECASE)
 _IS = re.compile(r"\bmy ([\w' -]+?) (is|are) (.+)", re.IGNORECASE)
-_NAME = re.compile(r"\b(?i:i'm|i am|call me|my name's) ([A-Z][\w'-]*(?: [A-Z][\w'-]*)*)")  # "I'm hungry" is no name
+_NAME = re.compile(r"\b(?i:i'm|i am|call me|my name's) ([A-Z][\w'-]*(?: [A-Z][\w'-]*)*)")  # "I'm hungry" is not a name
 _LIKE = re.compile(r"\bi (?:really )?(?:like|love|enjoy) (.+)", re.IGNORECASE)
 
 # -- what the user asks --
 
 _QUESTION = re.compile(r".*\?$|(what|who|which|where|when|do|did|tell me|remind me)\b", re.IGNORECASE)
 _WIDE_QUESTION = re.compile(r"\b(know|remember|said|say|tell|told)\b")
-_SAME = (("favorite", "favourite"), ("color", "colour"), ("love", "like"), ("enjoy", "like"), ("who am i", "my name"))
+_SAME = (("favourite", "favorite"), ("colour", "color"), ("love", "like"), ("enjoy", "like"), ("who am i", "my name"))
 
 
 # -- what the system prompt says --
 
-_YOUR = re.compile(r"\byour ([\w' -]+?) (is|are) ([^.!?\n]+)", re.IGNORECASE)
 _OPENING = re.compile(r'\bbegin with "([^"]+)"', re.IGNORECASE)
 
 # -- what a Swarm says --
@@ -133,29 +131,26 @@ _PROPER_NAME = re.compile(r"(?<=[a-z0-9,] )[A-Z][\w-]+")
 
 
 def _answer(messages: Messages, system_prompt: str) -> str:
-    """Answer with what the tools returned, or answer the user's last text from all of them."""
+    """Report what the tools returned, or answer the user's last text from the whole conversation."""
     opening = _OPENING.search(system_prompt)
     if results := _tool_results(messages):
         return " ".join([opening[1], *results] if opening else results)
     texts = _user_texts(messages)
     if opening:
         return f"{opening[1]} {_last_line(texts[-1])}"
-    facts: dict[str, list[str]] = {}  # from what a question would call it, `my name`, to what to answer
+    facts: dict[str, list[str]] = {}  # answers, by what a question would call them, such as `my name`
     for text in texts:
         told = _learn(text, facts)
-    own = {_plain(f"your {name}"): [f"My {name} {verb} {value}."] for name, verb, value in _YOUR.findall(system_prompt)}
-    said = "\n".join(_text(message) for message in messages if message["role"] == "assistant")
-    to_ask = [question for question in _sentences(system_prompt) if question.endswith("?") and question not in said]
     questions = [sentence for sentence in _sentences(texts[-1]) if _QUESTION.match(sentence)]
     if questions:
-        return " ".join([*(_recall(question, facts, own) for question in questions), *to_ask[:1]])
+        return " ".join(_recall(question, facts) for question in questions)
     if told:
-        return " ".join(["I will remember that.", *told, *to_ask[:1]])
-    return to_ask[0] if to_ask else "I see. Tell me more, or ask me something."
+        return " ".join(["I will remember that.", *told])
+    return "I see. Tell me more, or ask me something."
 
 
 def _tool_calls(messages: Messages, tool_specs: list[ToolSpec], system_prompt: str) -> list[tuple[str, dict[str, Any]]]:
-    """Choose the tools that the last message asks for, with their inputs, unless they have just been called."""
+    """Choose the tools that the last message asks for, unless they have just been called."""
     if _tool_results(messages):
         return []
     text = _user_texts(messages)[-1]
@@ -183,7 +178,7 @@ def _tool_calls(messages: Messages, tool_specs: list[ToolSpec], system_prompt: s
 
 
 def _tool_inputs(schema: dict[str, Any], request: str, known: dict[str, str]) -> list[dict[str, Any]]:
-    """Find what a tool requires in a request, for as many calls as there are values for."""
+    """Find the inputs of a tool in a request, for as many calls as there are values."""
     values: dict[str, list[Any]] = {}
     for name in schema.get("required", []):
         if schema["properties"][name].get("type") in ("integer", "number"):
@@ -198,7 +193,7 @@ def _tool_inputs(schema: dict[str, Any], request: str, known: dict[str, str]) ->
 
 
 def _learn(text: str, facts: dict[str, list[str]]) -> list[str]:
-    """Add what a text says of the user to the facts, and return it."""
+    """Add what a text says about the user to the facts, and return it."""
     told: list[str] = []
     for sentence in _sentences(text):
         for clause in [] if _QUESTION.match(sentence) else _CLAUSE_END.split(sentence.rstrip(".!;")):
@@ -215,13 +210,13 @@ def _learn(text: str, facts: dict[str, list[str]]) -> list[str]:
     return told
 
 
-def _recall(question: str, facts: dict[str, list[str]], own: dict[str, list[str]]) -> str:
-    """Answer a question from the facts about the user, or from those about the agent itself."""
-    question, everything = _plain(question), facts | own
-    asked = [name for name in everything if re.search(rf"\b{re.escape(name)}\b", question)]
+def _recall(question: str, facts: dict[str, list[str]]) -> str:
+    """Answer a question from the facts about the user."""
+    question = _plain(question)
+    asked = [name for name in facts if re.search(rf"\b{re.escape(name)}\b", question)]
     if not asked and "my " not in question and _WIDE_QUESTION.search(question):
         asked = list(facts)
-    known = [sentence for name in asked for sentence in everything[name]]
+    known = [sentence for name in asked for sentence in facts[name]]
     return " ".join(known) or "I do not know: nothing in this conversation tells me."
 
 
@@ -230,7 +225,7 @@ def _sentences(text: str) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """Reduce different ways to say the same to one."""
+    """Reduce different ways to say the same thing to one."""
     text = text.lower()
     for other, one in _SAME:
         text = text.replace(other, one)
@@ -242,12 +237,12 @@ def _text(message: Message) -> str:
 
 
 def _words(text: str) -> set[str]:
-    """The words of a text, a plural being the same as its singular."""
+    """Return the words of a text, plurals as singulars."""
     return {word.rstrip("s") for word in re.findall(r"[a-z]+", text.lower())}
 
 
 def _last_line(text: str) -> str:
-    """What is said last, without what a Graph puts in front of what an agent said."""
+    """Return the last line, without the prefix that a Graph puts before an agent's words."""
     return text.rstrip().splitlines()[-1].strip().removeprefix("- Agent: ") if text.strip() else ""
 
 
@@ -256,7 +251,7 @@ def _user_texts(messages: Messages) -> list[str]:
 
 
 def _tool_results(messages: Messages) -> list[str]:
-    """What the tools returned that were just called."""
+    """Return the results of the tools that were just called."""
     results = [block["toolResult"] for block in messages[-1]["content"] if "toolResult" in block] if messages else []
     return [" ".join(str(content.get("text", content)) for content in result["content"]) for result in results]
 
