@@ -22,6 +22,6 @@ with tempfile.TemporaryDirectory() as folder:
     # Any time later, in this process or another one: same session id, same file.
     with SQLiteSessionManager("my-session", db_path) as session_manager:
         agent = Agent(model=example_model(), session_manager=session_manager, callback_handler=None)
-        print(f"\na new agent resumes with {len(agent.messages)} messages\n")
+        print(f"a new agent resumes with {len(agent.messages)} messages")
         print("you:   What is my name?")
         print("agent:", agent("What is my name?"))
