@@ -77,9 +77,7 @@ class LiveAgent(Account):
     holds, and its `columns`. After the change, a new agent would resume with exactly these. They raise `SessionException` if a value has no exact form in JSON.
     """
 
-    def __init__(
-        self, database: Database, session_id: str, agent_id: str, store_form: StoreForm | None = None
-    ) -> None:
+    def __init__(self, database: Database, session_id: str, agent_id: str, store_form: StoreForm | None = None) -> None:
         super().__init__(database)
         self._keys = (session_id, agent_id)
         self._store_form = store_form
@@ -313,7 +311,9 @@ class LiveAgent(Account):
     def _changed(self, columns: AgentColumns) -> list[str]:
         """Return the names of the columns that differ from what is stored."""
         stored = self._stored.columns
-        return [name for name, value in columns.values.items() if name not in stored or not is_same(value, stored[name])]
+        return [
+            name for name, value in columns.values.items() if name not in stored or not is_same(value, stored[name])
+        ]
 
     def _simple_append(self, before: _Stored, append: _Append, columns: AgentColumns) -> Change:
         session_id, agent_id = self._keys

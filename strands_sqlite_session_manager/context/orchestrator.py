@@ -44,9 +44,7 @@ class LiveOrchestrator(Account):
                 except connection.IntegrityError as error:
                     errors.raise_violation(error, orphan=f"Session {self._keys[0]} does not exist")
                 if created:
-                    connection.execute(
-                        f"UPDATE multi_agents SET revision = ? WHERE {_THIS}", (revision, *self._keys)
-                    )
+                    connection.execute(f"UPDATE multi_agents SET revision = ? WHERE {_THIS}", (revision, *self._keys))
                 return bool(created)
 
             if self._database.transaction(create):
@@ -62,12 +60,18 @@ class LiveOrchestrator(Account):
 
     def _load(self) -> tuple[int, str] | None:
         rows = self._database.read(f"SELECT revision, state FROM multi_agents WHERE {_THIS}", self._keys)
-        return rows[0] if rows else None  # type: ignore[return-value]
+        return rows[0] if rows else None
 
     def save(self, source: Any) -> Change:
         """Keep up with what the orchestrator has reached."""
         revision = new_revision()
-        parameters = (revision, timestamp(), encode_state(source.serialize_state(), "state"), *self._keys, self._revision)
+        parameters = (
+            revision,
+            timestamp(),
+            encode_state(source.serialize_state(), "state"),
+            *self._keys,
+            self._revision,
+        )
 
         def write(connection: sqlite3.Connection) -> None:
             if not connection.execute(

@@ -14,7 +14,7 @@ If the agent holds a message in another form than it was said (truncated, offloa
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..database.values import UnreadableError, decode, exact_copy, is_same, number_keys, to_json
 
@@ -57,7 +57,7 @@ class Held:
         position = len(self) if position is None else position
         while self._numbers and self._numbers[-1][0] >= position:
             self._numbers.pop()
-        self._numbers += [(position, key) for key in number_keys(copy)]
+        self._numbers += [(position, key) for key in number_keys(cast(dict[str, Any], copy))]
         self.objects[position:] = [message]
         self.copies[position:] = [copy]
         self.sources[position:] = [source]

@@ -3,9 +3,9 @@
 `tests/context/test_strands_private.py` fails if a release of Strands changes one of them.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, cast, TypeVar
 
 from strands.hooks import AfterInvocationEvent, HookCallback, HookRegistry, events, registry
 from strands.session.file_session_manager import FileSessionManager
@@ -16,6 +16,7 @@ from strands.types.session import SessionAgent
 
 _Manager = TypeVar("_Manager", bound=RepositorySessionManager)
 
+_Callback = Callable[[Any], Coroutine[Any, Any, None]]
 _INTERNAL_STATE: Mapping[str, Callable[[Any], Any]] = {
     "interrupt_state": lambda agent: agent._interrupt_state.to_dict(),
     "model_state": lambda agent: agent._model_state,
@@ -121,10 +122,10 @@ class Hooks:
     def __init__(
         self,
         hooks: HookRegistry,
-        message_added: Callable[[Any], Awaitable[None]],
-        message_updated: Callable[[Any], Awaitable[None]],
-        agent_changed: Callable[[Any], Awaitable[None]],
-        multi_agent_changed: Callable[[Any], Awaitable[None]],
+        message_added: _Callback,
+        message_updated: _Callback,
+        agent_changed: _Callback,
+        multi_agent_changed: _Callback,
     ) -> None:
         self._hooks = hooks
         self._instead = {
@@ -137,11 +138,11 @@ class Hooks:
         }
         self._registered: set[Any] = set()
         if hasattr(events, "MessageUpdatedEvent"):  # older versions do not tell
-            hooks.add_callback(events.MessageUpdatedEvent, message_updated)
+            hooks.add_callback(events.MessageUpdatedEvent, cast(HookCallback[Any], message_updated))
 
     def add_callback(self, event_type: Any, callback: HookCallback[Any], **kwargs: Any) -> None:
         """Register the asynchronous callback for an event, once, or an unknown one as it is."""
-        instead = self._instead.get(event_type.__name__)
+        instead = cast(HookCallback[Any] | None, self._instead.get(event_type.__name__))
         if instead is None:
             self._hooks.add_callback(event_type, callback, **kwargs)
         elif event_type not in self._registered:

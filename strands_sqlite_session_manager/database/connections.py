@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import count
 from typing import Any, NoReturn
-from urllib.request import pathname2url
 
 from .. import errors
 from . import files, schema
@@ -134,7 +133,7 @@ def open_raw(path: str, connect: Connect | None) -> sqlite3.Connection:
     """
     if connect is None:
         # A file that has vanished must not be created again: all could read it.
-        name = path if path == files.MEMORY else f"file:{pathname2url(path)}?mode=rw"
+        name = path if path == files.MEMORY else files.uri(path, "mode=rw")
         return sqlite3.connect(name, uri=True, isolation_level=None, check_same_thread=False)
     try:
         raw = connect(path)
@@ -226,7 +225,7 @@ def open_read_only(path: str, settings: Settings, connect: Connect | None) -> Co
 
 def _connect_read_only(path: str, timeout: float) -> sqlite3.Connection:
     def connect(parameters: str) -> sqlite3.Connection:
-        uri = f"file:{pathname2url(path)}?{parameters}"
+        uri = files.uri(path, parameters)
         raw = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
         try:
             raw.execute("SELECT count(*) FROM sqlite_master").fetchone()

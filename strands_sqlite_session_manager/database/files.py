@@ -6,6 +6,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from urllib.parse import quote
 
 from .. import errors
 
@@ -47,6 +48,13 @@ def resolve(db_path: str | os.PathLike[str] | None) -> str:
     else:
         check_only_name(path)
     return path
+
+
+def uri(path: str, parameters: str) -> str:
+    """Return the URI by which SQLite opens an absolute path, with parameters such as `mode=ro`."""
+    if os.name == "nt":
+        path = "/" + path.replace(os.sep, "/")
+    return f"file:{quote(path)}?{parameters}"
 
 
 def check_only_name(path: str) -> None:

@@ -4,10 +4,9 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
-from urllib.request import pathname2url
 
 from .. import errors
-from . import legacy
+from . import files, legacy
 from .tables import TABLES
 from .transactions import transact
 from .views import VIEWS
@@ -75,7 +74,7 @@ def check_belongs_here(path: str, timeout: float) -> None:
         return  # being created, or to be recovered first: `prepare` looks again after that
     # The main file alone tells, unless its newest pages are still in the write-ahead log.
     immutable = "" if has_content(path + "-wal") else "&immutable=1"
-    uri = f"file:{pathname2url(path)}?mode=ro{immutable}"
+    uri = files.uri(path, f"mode=ro{immutable}")
     connection = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None)
     try:
         read_version(connection, path)

@@ -193,7 +193,7 @@ class Writers:
 
     def _take(self, batch: list[Write], synchronous: str | None = None) -> None:
         """Add what waits to a batch; what needs a stricter commit goes to the next one."""
-        later = []
+        later: list[Write] = []
         while True:
             try:
                 write = self._queue.get_nowait()

@@ -227,9 +227,7 @@ def _message_from_row(session_id: str, agent_id: str, row: Row) -> SessionMessag
     message_id, message, redact_message, created_at, updated_at = row
     where = ("message", message_id, "of agent", agent_id, "in session", session_id)
     if not isinstance(message_id, int):
-        raise UnreadableError(
-            f"a message of agent {agent_id} in session {session_id} has an id that is not an integer"
-        )
+        raise UnreadableError(f"a message of agent {agent_id} in session {session_id} has an id that is not an integer")
     return SessionMessage(
         decode(message, *where),
         message_id,
