@@ -71,7 +71,8 @@ _MODULES = {
 
 def _load_on_first_use(name: str) -> Any:
     spec = find_spec(f"{__name__}.{name}")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     spec.loader = LazyLoader(spec.loader)
     module = module_from_spec(spec)
     sys.modules[spec.name] = module

@@ -94,8 +94,10 @@ class Account:
             if write is None:
                 return
             if is_ours:
-                return await self._wait(write)
-            await asyncio.wait([asyncio.wrap_future(write.outcome)])
+                await self._wait(write)
+                return
+            if write.outcome is not None:
+                await asyncio.wait([asyncio.wrap_future(write.outcome)])
 
     def update(self, work: Callable[[], _T]) -> _T:
         """Return what `work` returns, called when the account is settled and no event changes it."""
@@ -112,17 +114,18 @@ class Account:
                 f"{self._database.path} | this thread is in the middle of storing the same agent or orchestrator;"
                 " nothing more can be stored in a signal handler that interrupts it"
             )
-        return hold(self._lock, work, timeout)
+        return hold(self._lock, work, timeout=timeout)
 
     def _submit(self, prepare: Callable[[], Change | None]) -> tuple[Write | None, bool]:
         """Queue what an event changes.
 
         Returns:
-            The write to wait for, if any, and whether it is this event's. If it is an earlier one's, nothing was queued.
+            The write to wait for, if any, and whether it is this event's. If it is an earlier one's, nothing was
+            queued.
         """
         if self._pending is not None:
             earlier = self._pending[1]
-            if earlier.is_queued and not earlier.outcome.done():
+            if earlier.outcome is not None and not earlier.outcome.done():
                 return earlier, False
         self._settle()
         change = prepare()
@@ -136,8 +139,13 @@ class Account:
         return None, True
 
     async def _wait(self, write: Write) -> None:
+        assert write.outcome is not None
         outcome = asyncio.wrap_future(write.outcome)
-        done, _ = await asyncio.wait([outcome], timeout=write.settings.timeout)
+        try:
+            done, _ = await asyncio.wait([outcome], timeout=write.settings.timeout)
+        except asyncio.CancelledError:
+            write.outcome.cancel()
+            raise
         if not done and write.outcome.cancel():
             raise self._database.failure(locked())
         try:
@@ -159,7 +167,7 @@ class Account:
         if self._pending is None:
             return
         change, write = self._pending
-        if (write.is_queued and self._database.is_done(write)) or self._database.read(*change.proof):
+        if self._database.is_done(write) or self._database.read(*change.proof):
             self._adopt(change)
         else:
             self._pending = None

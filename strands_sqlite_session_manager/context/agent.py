@@ -20,8 +20,8 @@ from ..database.identifiers import LAST_MESSAGE_ID
 from ..database.tables import AGENTS, MESSAGES
 from ..database.values import decode, encode, exact_copy, is_same, timestamp, to_json
 from .account import Account, Change, StaleError, new_revision
-from .strands_private import AgentColumns, StateVersion
 from .ranges import Finder, Held, locate, read_context, write_context
+from .strands_private import AgentColumns, StateVersion
 
 COLUMNS = ("state", "conversation_manager_state", "internal_state")
 _THIS = "session_id = ? AND agent_id = ?"
@@ -74,7 +74,8 @@ class LiveAgent(Account):
     """One live agent, and what is known to be stored of it.
 
     The methods that return a `Change` are for `store` and `store_async`. They take `messages`, the list that the agent
-    holds, and its `columns`. After the change, a new agent would resume with exactly these. They raise `SessionException` if a value has no exact form in JSON.
+    holds, and its `columns`. After the change, a new agent would resume with exactly these. They raise
+    `SessionException` if a value has no exact form in JSON.
     """
 
     def __init__(self, database: Database, session_id: str, agent_id: str, store_form: StoreForm | None = None) -> None:

@@ -5,7 +5,7 @@
 
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any, cast, TypeVar
+from typing import Any, TypeVar, cast
 
 from strands.hooks import AfterInvocationEvent, HookCallback, HookRegistry, events, registry
 from strands.session.file_session_manager import FileSessionManager

@@ -8,7 +8,7 @@ import os
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cache
 from itertools import count
@@ -43,13 +43,14 @@ class Connection:
         raw: The connection itself.
         lock: Held while it is at work. One thread uses it, but another may want to close it.
         closed: Whether it was closed.
+        settings: How it behaves now; None is unknown.
     """
 
     def __init__(self, raw: sqlite3.Connection) -> None:
         self.raw = raw
         self.lock = new_lock()
         self.closed = False
-        self._settings: Settings | None = None  # how it behaves now; None is unknown
+        self.settings: Settings | None = None
 
     def close(self) -> None:
         """Close the connection once it is not at work."""
@@ -57,10 +58,8 @@ class Connection:
 
     def close_unless_busy(self) -> None:
         """Close the connection, or leave it if it is at work."""
-        try:
+        with suppress(sqlite3.OperationalError):
             hold(self.lock, self._close, timeout=0)
-        except sqlite3.OperationalError:
-            pass
 
     def _close(self) -> None:
         self.closed = True
@@ -68,16 +67,14 @@ class Connection:
 
     def apply(self, settings: Settings) -> None:
         """Behave as the present user wishes; another one may have used the connection before."""
-        if settings is self._settings:
-            return
-        if settings != self._settings:
+        if settings != self.settings:
             self.wait_at_most(settings.timeout)
             self.raw.execute(f"PRAGMA synchronous = {settings.synchronous}")  # which waits while a file is created
-        self._settings = settings
+        self.settings = settings
 
     def wait_at_most(self, seconds: float) -> None:
         """Wait no longer for other writers, until settings are applied again."""
-        self._settings = None
+        self.settings = None
         self.raw.execute(f"PRAGMA busy_timeout = {max(int(seconds * 1000), 0)}")
 
 

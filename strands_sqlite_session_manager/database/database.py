@@ -1,4 +1,4 @@
-"""One user's access to a database file: every read and every write goes through here, and every failure gets its name."""
+"""One user's access to a database file: every read and write goes through here, and every failure gets a name."""
 
 import os
 import sqlite3
@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import replace
 from typing import Any, TypeVar, overload
 
 from .. import errors
@@ -16,7 +17,7 @@ from .fork_gate import FORK_GATE
 from .locks import locked
 from .transactions import transact
 from .values import UnreadableError
-from .writers import Write
+from .writers import Write, withdraw
 
 Row = tuple[Any, ...]
 _T = TypeVar("_T")
@@ -83,7 +84,7 @@ class Database:
         def acquire() -> pool.Pool:
             return pool.acquire(self, self.path, self.settings, self.connect, self.read_only)
 
-        return self._translated(lambda: FORK_GATE.inside(acquire))
+        return self._translated(FORK_GATE.inside, acquire)  # type: ignore[no-any-return]
 
     def close(self) -> None:
         """Stop using the file; its connections are closed when nobody in the process uses it. May be repeated."""
@@ -167,7 +168,10 @@ class Database:
             SessionException: As `transaction`.
         """
         self._refuse_within_transaction()
-        return self._translated(lambda: self._pool.writers.write(write))
+        try:
+            return self._pool.writers.write(write)
+        except FAILURES as error:
+            raise self.failure(error) from error
 
     def submit(self, write: Write) -> bool:
         """Queue a write; return False if nothing can be queued because the interpreter shuts down. It never waits.
@@ -179,21 +183,33 @@ class Database:
         try:
             self._pool.writers.submit(write)
         except RuntimeError:
-            return not write.outcome.cancel()
+            withdraw(write)
+            return False
         return True
 
     def is_done(self, write: Write) -> bool:
-        """Tell whether a write that was queued took place, waiting for its outcome; False is also unknown."""
+        """Tell whether a write that was queued took place, waiting for its outcome.
+
+        Returns:
+            False also if that is unknown, because it was not queued or failed.
+
+        Raises:
+            DatabaseLockedException: If it is being written for longer than `timeout`.
+        """
+        if write.outcome is None:
+            return False
         try:
             return write.outcome.exception(self.settings.timeout) is None
-        except (CancelledError, FutureTimeoutError):
+        except CancelledError:
+            return False
+        except FutureTimeoutError as error:
             if write.outcome.cancel():
                 return False
-            raise self.failure(locked()) from None
+            raise self.failure(locked()) from error
 
-    def _exclusively(self, work: Callable[[Connection], _T]) -> _T:
+    def _exclusively(self, work: Callable[[Connection], _T], settings: Settings | None = None) -> _T:
         self._refuse_within_transaction()
-        return self._translated(lambda: self._pool.writers.exclusively(self.settings, work))  # type: ignore[no-any-return]
+        return self._translated(self._pool.writers.exclusively, settings or self.settings, work)  # type: ignore[no-any-return]
 
     def vacuum(self) -> None:
         """Rewrite the file without unused space, and empty the write-ahead log.
@@ -224,21 +240,26 @@ class Database:
         end = time.monotonic() + patience
 
         def truncate(connection: Connection) -> bool:
-            connection.wait_at_most(max(end - time.monotonic(), 0))
             (busy, _, _) = connection.raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             return not busy
 
-        while not self._exclusively(truncate):
+        while True:
+            settings = replace(self.settings, timeout=max(end - time.monotonic(), 0.001))
+            try:
+                if self._exclusively(truncate, settings):
+                    break
+            except errors.DatabaseLockedException:
+                pass
             if time.monotonic() > end:
                 return False
             time.sleep(_PAUSE)  # SQLite does not wait for a checkpoint of another process
         # A power failure must not bring back what was cut off.
-        self._translated(lambda: files.sync(f"{self.path}-wal"))
+        self._translated(files.sync, f"{self.path}-wal")
         return True
 
     def _use(self, work: Callable[[Connection], _T]) -> _T:
         self._check_open()
-        return self._translated(lambda: self._pool.use(self.settings, work))
+        return self._translated(self._pool.use, self.settings, work)  # type: ignore[no-any-return]
 
     def _check_open(self) -> None:
         if self._is_closed:  # not: if the finalizer has run, which comes before the `__del__` of what uses this
@@ -246,16 +267,17 @@ class Database:
 
     def _refuse_within_transaction(self) -> None:
         """Refuse to write inside a transaction of the same thread: it could still be rolled back."""
-        self._check_open()
+        if self._is_closed:
+            self._check_open()
         if self._pool.is_in_use_here:
             raise errors.SessionException(
                 f"{self.path} | this thread is in the middle of a read or a write: nothing can be written in the"
                 " `progress` of a backup, or in a signal handler that interrupts one of our calls"
             )
 
-    def _translated(self, work: Callable[[], _T]) -> _T:
+    def _translated(self, work: Callable[..., _T], *arguments: Any) -> _T:
         try:
-            return work()
+            return work(*arguments)
         except FAILURES as error:
             raise self.failure(error) from error
 

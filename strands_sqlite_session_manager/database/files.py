@@ -69,8 +69,8 @@ def check_only_name(path: str) -> None:
     names = os.stat(path).st_nlink
     if names > 1:
         raise errors.SessionException(
-            f"{path} | the file has {names} names (hard links). SQLite would keep a write-ahead log for each of them and"
-            " lose messages: remove the other names, or use symbolic links"
+            f"{path} | the file has {names} names (hard links). SQLite would keep a write-ahead log for each of them,"
+            " and lose messages: remove the other names, or use symbolic links"
         )
 
 
@@ -135,8 +135,8 @@ def check_companions(path: str) -> None:
     """Refuse files beside a database that SQLite would write to, if another user may have put them there to read along.
 
     Raises:
-        SessionException: If there is a link, a file that belongs neither to the database's owner nor to us, or a file of
-            another user that more people can read than the database.
+        SessionException: If there is a link, a file that belongs neither to the database's owner nor to us, or a file
+            of another user that more people can read than the database.
     """
     if path == MEMORY or os.name != "posix":
         return

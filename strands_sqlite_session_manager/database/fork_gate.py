@@ -14,7 +14,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 _PAUSE = 0.0005  # seconds between two looks, of a fork and of those who wait for it
@@ -39,11 +39,14 @@ class ForkGate:
             os.register_at_fork(before=before, after_in_child=in_child)
             os.register_at_fork(before=self._close)
 
-    def inside(self, work: Callable[[], _T]) -> _T:
-        """Return what `work` returns, called when no fork is under way; a thread that is inside may enter again."""
+    def inside(self, work: Callable[..., _T], *arguments: Any) -> _T:
+        """Return what `work` returns, called with the arguments when no fork is under way.
+
+        A thread that is inside may enter again.
+        """
         thread = threading.get_ident()
         if thread in self._inside or thread == self._forking:
-            return work()
+            return work(*arguments)
         try:
             try:
                 self._inside.add(thread)
@@ -51,7 +54,7 @@ class ForkGate:
                     self._inside.discard(thread)
                     time.sleep(_PAUSE)
                     self._inside.add(thread)
-                return work()
+                return work(*arguments)
             finally:
                 self._inside.discard(thread)
         finally:

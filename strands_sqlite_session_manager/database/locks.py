@@ -1,8 +1,8 @@
 """Locks that stay held by nobody, wherever an exception strikes.
 
-`with lock:` has gaps: a signal handler that raises between the end of the block and the release leaves the lock held for
-good. Here the work is a function, and each release is tried twice, the second time for an exception that struck in the
-first. What is held is asked of the lock itself, since an exception can also strike before a variable has noted it.
+`with lock:` has gaps: a signal handler that raises between the end of the block and the release leaves the lock held
+for good. Here the work is a function, and each release is tried twice, the second time for an exception that struck in
+the first. What is held is asked of the lock itself, since an exception can also strike before a variable has noted it.
 """
 
 import sqlite3
@@ -27,29 +27,30 @@ def is_mine(lock: Lock) -> bool:
     return bool(lock._is_owned())  # what `threading.Condition` asks, too
 
 
-def hold(lock: Lock, work: Callable[[], _T], timeout: float = FOREVER) -> _T:
-    """Return what `work` returns, called while the calling thread holds a lock.
+def hold(lock: Lock, work: Callable[..., _T], *arguments: Any, timeout: float = FOREVER) -> _T:
+    """Return what `work` returns, called with the arguments while the calling thread holds a lock.
 
     Args:
         lock: What `new_lock` returned. If the calling thread holds it already, it goes on holding it.
         work: A function.
+        *arguments: Its arguments.
         timeout: Seconds to wait for the lock, 0 not to wait, `FOREVER` without end.
 
     Raises:
         sqlite3.OperationalError: If the lock could not be had in time, worded as SQLite words it.
     """
-    if is_mine(lock):
-        return work()
+    if lock._is_owned():
+        return work(*arguments)
     try:
         try:
             if not lock.acquire(timeout=timeout):
                 raise locked()
-            return work()
+            return work(*arguments)
         finally:
-            if is_mine(lock):
+            if lock._is_owned():
                 lock.release()
     finally:
-        if is_mine(lock):
+        if lock._is_owned():
             lock.release()
 
 

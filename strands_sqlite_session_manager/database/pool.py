@@ -15,8 +15,7 @@ from .. import errors
 from . import files, schema
 from .connections import Connect, Connection, Settings, open_read_only, open_to_write, raise_as_standard
 from .fork_gate import FORK_GATE
-from .locks import hold, is_mine, new_lock
-from .transactions import roll_back
+from .locks import hold, new_lock
 from .turns import Turns
 from .writers import Writers
 
@@ -74,7 +73,7 @@ class Pool:
             sqlite3.Error: If SQLite fails.
         """
         end = time.monotonic() + settings.timeout
-        hold(self._lock, lambda: self._prepare(settings, end), settings.timeout)
+        hold(self._lock, self._prepare, settings, end, timeout=settings.timeout)
 
     def _prepare(self, settings: Settings, end: float) -> None:
         if self._identity is not None:
@@ -90,8 +89,8 @@ class Pool:
         self._idle.append(self._open_another(rest))
         self._identity = (status.st_ino, status.st_dev)
 
-    def use(self, settings: Settings, work: Callable[[Connection], _T]) -> _T:
-        """Return what `work` returns, called with the calling thread's connection.
+    def use(self, settings: Settings, work: Callable[..., _T], *arguments: Any) -> _T:
+        """Return what `work` returns, called with the calling thread's connection and the arguments.
 
         In the middle of such work, the same connection is used again, as it is. A fork waits for the end of the work.
 
@@ -99,52 +98,49 @@ class Pool:
             SessionException: If the file is not the one that was opened.
             sqlite3.Error: If SQLite fails; errors of other drivers become these.
         """
-        return FORK_GATE.inside(lambda: self._use(settings, work))
+        return FORK_GATE.inside(self._use, settings, work, arguments)  # type: ignore[no-any-return]
 
-    def _use(self, settings: Settings, work: Callable[[Connection], _T]) -> _T:
-        self._check_current()
+    def _use(self, settings: Settings, work: Callable[..., _T], arguments: tuple[Any, ...]) -> _T:
+        if not self.is_current():
+            raise errors.SessionException(
+                f"{self.path} | the database file was deleted or replaced since it was opened; nothing was written"
+            )
         while True:
             connection = self._connection_of_thread(settings)
-            if is_mine(connection.lock):
-                return work(connection)
+            if connection.lock._is_owned():
+                return work(connection, *arguments)
             try:
                 result = hold(
-                    connection.lock,
-                    lambda: self._work(connection, settings, work),  # noqa: B023
-                    settings.timeout,
+                    connection.lock, self._work, connection, settings, work, arguments, timeout=settings.timeout
                 )
             except Exception as error:
                 if "readonly" in str(error) and isinstance(error, connection.raw.Error):
                     connection.close()  # SQLite could open it for reading only; the next one may be luckier
                 raise_as_standard(connection.raw, error)
             if result is not _CLOSED:
-                return result
+                return result  # type: ignore[no-any-return]
 
     @property
     def is_in_use_here(self) -> bool:
         """Whether the calling thread is in the middle of a read or a write."""
         lease: _Lease | None = getattr(self._thread, "lease", None)
-        return self.writers.is_writing or (lease is not None and is_mine(lease.connection.lock))
+        return self.writers.turn._is_owned() or (lease is not None and lease.connection.lock._is_owned())
 
     @staticmethod
-    def _work(connection: Connection, settings: Settings, work: Callable[[Connection], _T]) -> _T:
+    def _work(connection: Connection, settings: Settings, work: Callable[..., _T], arguments: tuple[Any, ...]) -> _T:
         if connection.closed:  # by another thread, before it could be locked
             return _CLOSED  # type: ignore[no-any-return]
-        roll_back(connection.raw)  # nothing is open, unless an interrupt was itself interrupted
-        connection.apply(settings)
-        return work(connection)
+        if connection.raw.in_transaction:  # an interrupt was itself interrupted
+            connection.raw.execute("ROLLBACK")
+        if connection.settings is not settings:
+            connection.apply(settings)
+        return work(connection, *arguments)
 
     def _connection_of_thread(self, settings: Settings) -> Connection:
         lease: _Lease | None = getattr(self._thread, "lease", None)
         if lease is None or lease.connection.closed:
             lease = self._thread.lease = _Lease(self._take_over() or self._open_another(settings), self._idle)
         return lease.connection
-
-    def _check_current(self) -> None:
-        if not self.is_current():
-            raise errors.SessionException(
-                f"{self.path} | the database file was deleted or replaced since it was opened; nothing was written"
-            )
 
     def is_current(self) -> bool:
         """Tell whether the path still leads to the file that was opened, or is being opened."""
@@ -180,7 +176,7 @@ class Pool:
             SessionException: If the log is in use, so that it cannot be emptied.
             sqlite3.Error: If SQLite fails.
         """
-        hold(self._lock, lambda: self._retire(settings))
+        hold(self._lock, self._retire, settings)
 
     def _retire(self, settings: Settings) -> None:
         def empty_wal(connection: Connection) -> None:
@@ -193,7 +189,7 @@ class Pool:
 
         for connection in self._open[:1]:
             try:
-                hold(connection.lock, lambda: empty_wal(connection))  # noqa: B023
+                hold(connection.lock, empty_wal, connection)
             except Exception as error:
                 raise_as_standard(connection.raw, error)
         self._close()
@@ -239,7 +235,7 @@ class MemoryPool(Pool):
     @property
     def is_in_use_here(self) -> bool:
         """Whether the calling thread is in the middle of a read or a write."""
-        return self.writers.is_writing or is_mine(self._open[0].lock)
+        return bool(self.writers.turn._is_owned() or self._open[0].lock._is_owned())
 
     def _connection_of_thread(self, settings: Settings) -> Connection:
         return self._open[0]

@@ -19,6 +19,7 @@ class Table:
         json: The columns that hold JSON.
         columns: All columns that hold what was stored, in order. Left out are those that SQLite or a trigger fills:
             `sequence`, and `revision`, which guards a row and is not a part of it.
+        insert: The statement that stores a row: one parameter for each of `columns`.
     """
 
     name: str
@@ -26,16 +27,14 @@ class Table:
     ddl: str
     json: frozenset[str] = frozenset()
     columns: tuple[str, ...] = field(init=False)
+    insert: str = field(init=False)
 
     def __post_init__(self) -> None:
         names = re.findall(r"^    ([a-z_]+) ", self.ddl, re.MULTILINE)
         stored = tuple(name for name in names if name not in ("sequence", "revision"))
         object.__setattr__(self, "columns", stored)
-
-    @property
-    def insert(self) -> str:
-        """The statement that stores a row: one parameter for each of `columns`."""
-        return f"INSERT INTO {self.name} ({', '.join(self.columns)}) VALUES ({', '.join('?' * len(self.columns))})"
+        parameters = ", ".join("?" * len(stored))
+        object.__setattr__(self, "insert", f"INSERT INTO {self.name} ({', '.join(stored)}) VALUES ({parameters})")
 
 
 # `active_at` is the last activity, kept by triggers (`schema.py`).

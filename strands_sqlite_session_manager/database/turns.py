@@ -4,8 +4,9 @@ SQLite lets a process that waits for another one sleep for up to 100 ms between 
 some hardly get a chance. Here they queue in the kernel, for a lock on an empty file beside the database: who waits is
 woken when the turn is free, and a process that is killed gives its turn back.
 
-The queue is a courtesy, and SQLite's own lock stays the one that counts: programs that know nothing of the queue are
-waited for as ever, and where there is no `fcntl`, as on Windows, there is no queue.
+Only those queue whose commit waits for the disk (`FULL`); without that wait, a turn is over before it matters. The
+queue is a courtesy, and SQLite's own lock stays the one that counts: programs that know nothing of the queue are waited
+for as ever, and where there is no `fcntl`, as on Windows, there is no queue.
 """
 
 import os
@@ -17,6 +18,7 @@ except ImportError:
     fcntl = None  # type: ignore[assignment]
 
 _SUFFIX = "-queue"
+_LOOK = 64  # turns after which to look whether the others still queue at the same file
 
 
 class Turns:
@@ -26,6 +28,8 @@ class Turns:
         """Prepare to queue for a database; None is one that no other process can use."""
         self._path = None if path is None or fcntl is None else path + _SUFFIX
         self._descriptor: int | None = None
+        self._count = 0  # of turns
+        self._is_ours = False
 
     def enter(self, *, wait: bool) -> bool:
         """Take the turn, waiting for it or not; return whether it is ours."""
@@ -33,8 +37,10 @@ class Turns:
             try:
                 if self._descriptor is None:
                     self._descriptor = self._open(self._path)
+                self._is_ours = True  # or may be, from here on
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-                if os.fstat(self._descriptor).st_nlink:
+                self._count = (self._count + 1) % _LOOK
+                if self._count or os.fstat(self._descriptor).st_nlink:
                     return True
                 self.close()  # the last user removed the file, and others queue at a new one
             except BlockingIOError:
@@ -52,9 +58,10 @@ class Turns:
         return descriptor
 
     def leave(self) -> None:
-        """Give the turn back, if it is ours."""
-        if self._descriptor is not None:
+        """Give the turn back, if it may be ours."""
+        if self._is_ours and self._descriptor is not None:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            self._is_ours = False
 
     def close(self) -> None:
         """Stop queuing, giving back a turn that is ours; `enter` starts again."""

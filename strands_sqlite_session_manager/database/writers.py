@@ -5,8 +5,8 @@ the committer, writes whatever waits as one transaction: while a commit is on it
 fills. Every writer gets an outcome of its own, and gets it after the commit. A write that fails inside such a
 transaction is undone alone; a failed commit fails all of them.
 
-Processes take turns as well, see `turns`. What the queue holds can be withdrawn until the committer has the database's write lock: a writer that runs out of time,
-is interrupted or is canceled knows whether its write will happen.
+Processes take turns as well, see `turns`. What the queue holds can be withdrawn until the committer has the database's
+write lock: a writer that runs out of time, is interrupted or is canceled knows whether its write will happen.
 """
 
 import sqlite3
@@ -16,20 +16,20 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from .connections import Connection, Settings
-from .locks import hold, is_mine, locked, new_lock
+from .locks import hold, locked, new_lock
 from .transactions import roll_back, transact
 from .turns import Turns
 
 _IDLE = 5.0  # seconds after which a committer that nobody needs ends
 _STEP = 0.1  # seconds that the committer waits for another process before it looks who still waits
 
-UseConnection = Callable[[Settings, Callable[[Connection], Any]], Any]
-"""Calls a function with the calling thread's connection."""
+UseConnection = Callable[..., Any]
+"""Takes settings, a function, and arguments for it; calls it with the calling thread's connection and the arguments."""
 
 
 @dataclass
@@ -40,19 +40,25 @@ class Write:
         work: Called with a connection; its result is the write's.
         settings: Its user's.
         is_statement: Whether it is one statement, which needs no transaction of its own.
-        is_queued: Whether it was queued, and so `outcome` gets its result or its exception.
-        outcome: See `is_queued`; its cancellation withdraws the write.
+        outcome: Gets the result or the exception of a write that is queued; its cancellation withdraws the write. None
+            is a write that was not queued.
     """
 
     work: Callable[[sqlite3.Connection], Any]
     settings: Settings
     is_statement: bool = False
-    is_queued: bool = False
-    outcome: "Future[Any]" = field(default_factory=Future)
+    outcome: "Future[Any] | None" = None
+
+
+_Queued = tuple[Write, "Future[Any]"]
 
 
 class Writers:
-    """The queue of one file in this process."""
+    """The queue of one file in this process.
+
+    Attributes:
+        turn: A lock that the writing thread holds.
+    """
 
     def __init__(self, use_connection: UseConnection, turns: Turns) -> None:
         self._use_connection = use_connection
@@ -62,20 +68,15 @@ class Writers:
     def renew(self) -> None:
         """Begin anew in a forked child: neither the holders of the locks nor the committer exist there."""
         self._turns.close()
-        self._turn = new_lock()  # held by the thread that writes
-        self._queue: SimpleQueue[Write] = SimpleQueue()
+        self.turn = new_lock()
+        self._queue: SimpleQueue[_Queued] = SimpleQueue()
         self._starting = new_lock()
         self._committer: threading.Thread | None = None
 
     def rest(self) -> None:
         """Leave the queue of processes until the next write, unless a thread writes at this moment."""
         with suppress(sqlite3.OperationalError):
-            hold(self._turn, self._turns.remove, timeout=0)
-
-    @property
-    def is_writing(self) -> bool:
-        """Whether the calling thread is in the middle of a write."""
-        return is_mine(self._turn)
+            hold(self.turn, self._turns.remove, timeout=0)
 
     def write(self, write: Write) -> Any:
         """Do a write and return its result.
@@ -89,8 +90,10 @@ class Writers:
             # As in `locks.hold`, but for a lock that is not waited for.
             try:
                 try:
-                    if self._turn.acquire(blocking=False) and self._turns.enter(wait=False):
-                        return self._use_connection(write.settings, lambda connection: _alone(connection.raw, write))
+                    if self.turn.acquire(blocking=False) and (
+                        write.settings.synchronous != "FULL" or self._turns.enter(wait=False)
+                    ):
+                        return self._use_connection(write.settings, _alone, write)
                 finally:
                     self._end_turn()
             finally:
@@ -98,45 +101,45 @@ class Writers:
         return self._wait(write)
 
     def _end_turn(self) -> None:
-        if is_mine(self._turn):
+        if self.turn._is_owned():
             self._turns.leave()
-            self._turn.release()
+            self.turn.release()
 
-    def exclusively(self, settings: Settings, work: Callable[[Connection], Any]) -> Any:
+    def exclusively(self, settings: Settings, work: Callable[..., Any], *arguments: Any) -> Any:
         """Do what must not be part of a transaction, such as VACUUM, while no other thread of the process writes.
 
         Raises:
             sqlite3.OperationalError: If others kept the database locked for the whole timeout.
         """
-        return hold(self._turn, lambda: self._use_connection(settings, work), settings.timeout)
+        return hold(self.turn, self._use_connection, settings, work, *arguments, timeout=settings.timeout)
 
-    def submit(self, write: Write) -> None:
-        """Queue a write whose outcome the caller looks at later; it never waits.
+    def submit(self, write: Write) -> "Future[Any]":
+        """Queue a write and return its outcome, for the caller to look at later; it never waits.
 
         Raises:
             RuntimeError: If there is no committer and none can be started, because the interpreter shuts down.
         """
-        write.is_queued = True
-        self._queue.put(write)
+        outcome: Future[Any] = Future()
+        write.outcome = outcome
+        self._queue.put((write, outcome))
         hold(self._starting, self._start_committer)
+        return outcome
 
     def _wait(self, write: Write) -> Any:
         end = time.monotonic() + write.settings.timeout
         try:
-            self.submit(write)
+            outcome = self.submit(write)
         except RuntimeError:  # the interpreter shuts down
-            if not write.outcome.cancel():
-                return write.outcome.result()
-            again = Write(write.work, write.settings, write.is_statement)
-            return self.exclusively(write.settings, lambda connection: _alone(connection.raw, again))
+            withdraw(write)
+            return self.exclusively(write.settings, _alone, write)
         try:
-            return write.outcome.result(max(end - time.monotonic(), 0))
+            return outcome.result(max(end - time.monotonic(), 0))
         except FutureTimeoutError as error:
-            if write.outcome.cancel():
+            if outcome.cancel():
                 raise locked() from error
-            return write.outcome.result()  # it is being written, or the exception is its own
+            return outcome.result()  # it is being written, or the exception is its own
         except BaseException:
-            write.outcome.cancel()
+            outcome.cancel()
             raise
 
     def _start_committer(self) -> None:
@@ -156,10 +159,11 @@ class Writers:
                 continue
             batch = [first]
             try:
-                hold(self._turn, lambda: self._commit_together(batch))  # noqa: B023
+                hold(self.turn, self._commit_together, batch)
             except BaseException as error:
-                for write in batch:
-                    _fail(write, error)
+                for _, outcome in batch:
+                    _fail(outcome, error)
+            del first, batch  # what was written is nobody's any more
 
     def _retire(self) -> bool:
         if self._queue.empty():
@@ -167,10 +171,10 @@ class Writers:
             return True
         return False
 
-    def _commit_together(self, batch: list[Write]) -> None:
-        """Write all that waits as one transaction; a write in NORMAL may be part of one in FULL, not the other way."""
+    def _commit_together(self, batch: list[_Queued]) -> None:
+        """Write all that waits as one transaction; a write in NORMAL can be part of one in FULL, not the other way."""
         self._take(batch)
-        strictest = next((write for write in batch if write.settings.synchronous == "FULL"), batch[0])
+        strictest = next((write for write, _ in batch if write.settings.synchronous == "FULL"), batch[0][0])
 
         def commit(connection: Connection) -> None:
             raw = connection.raw
@@ -178,40 +182,48 @@ class Writers:
                 return
             try:
                 self._take(batch, strictest.settings.synchronous)
-                done = _write_each(raw, batch)
+                results = _write_each(raw, batch)
                 raw.execute("COMMIT")
             finally:
                 roll_back(raw)
-            for write, result in done:
-                write.outcome.set_result(result)
+            for outcome, result in results:
+                outcome.set_result(result)
 
         try:
-            self._turns.enter(wait=True)
+            if strictest.settings.synchronous == "FULL":
+                self._turns.enter(wait=True)
             self._use_connection(strictest.settings, commit)
         finally:
             self._turns.leave()
 
-    def _take(self, batch: list[Write], synchronous: str | None = None) -> None:
+    def _take(self, batch: list[_Queued], synchronous: str | None = None) -> None:
         """Add what waits to a batch; what needs a stricter commit goes to the next one."""
-        later: list[Write] = []
+        later: list[_Queued] = []
         while True:
             try:
-                write = self._queue.get_nowait()
+                queued = self._queue.get_nowait()
             except Empty:
                 break
-            is_stricter = synchronous == "NORMAL" and write.settings.synchronous == "FULL"
-            (later if is_stricter else batch).append(write)
-        for write in later:
-            self._queue.put(write)
+            is_stricter = synchronous == "NORMAL" and queued[0].settings.synchronous == "FULL"
+            (later if is_stricter else batch).append(queued)
+        for queued in later:
+            self._queue.put(queued)
 
 
-def _alone(raw: sqlite3.Connection, write: Write) -> Any:
+def withdraw(write: Write) -> None:
+    """Take a write out of the queue again, if it was queued; the committer passes over it."""
+    if write.outcome is not None:
+        write.outcome.cancel()
+        write.outcome = None
+
+
+def _alone(connection: Connection, write: Write) -> Any:
     if write.is_statement:
-        return write.work(raw)
-    return transact(raw, "BEGIN IMMEDIATE", write.work)
+        return write.work(connection.raw)
+    return transact(connection.raw, "BEGIN IMMEDIATE", write.work)
 
 
-def _begin(connection: Connection, batch: list[Write]) -> bool:
+def _begin(connection: Connection, batch: list[_Queued]) -> bool:
     """Begin a transaction as soon as no other process writes; return False if nobody waits for it any more."""
     connection.wait_at_most(_STEP)
     while True:
@@ -221,16 +233,16 @@ def _begin(connection: Connection, batch: list[Write]) -> bool:
         except connection.raw.OperationalError as error:
             if "locked" not in str(error):
                 raise
-        batch[:] = [write for write in batch if not write.outcome.cancelled()]
+        batch[:] = [(write, outcome) for write, outcome in batch if not outcome.cancelled()]
         if not batch:
             return False
 
 
-def _write_each(raw: sqlite3.Connection, batch: list[Write]) -> list[tuple[Write, Any]]:
-    """Do the writes of a batch in a transaction; return those that succeeded, with their results."""
-    done = []
-    for write in batch:
-        if not write.outcome.set_running_or_notify_cancel():
+def _write_each(raw: sqlite3.Connection, batch: list[_Queued]) -> list[tuple["Future[Any]", Any]]:
+    """Do the writes of a batch in a transaction; return the outcomes of those that succeeded, and their results."""
+    results = []
+    for write, outcome in batch:
+        if not outcome.set_running_or_notify_cancel():
             continue
         try:
             if write.is_statement:
@@ -245,13 +257,12 @@ def _write_each(raw: sqlite3.Connection, batch: list[Write]) -> list[tuple[Write
             if not write.is_statement:
                 raw.execute("ROLLBACK TO one_of_many")
                 raw.execute("RELEASE one_of_many")
-            _fail(write, error)
+            _fail(outcome, error)
         else:
-            done.append((write, result))
-    return done
+            results.append((outcome, result))
+    return results
 
 
-def _fail(write: Write, error: BaseException) -> None:
-    outcome = write.outcome
+def _fail(outcome: "Future[Any]", error: BaseException) -> None:
     if not outcome.done() and (outcome.running() or outcome.set_running_or_notify_cancel()):
         outcome.set_exception(error)

@@ -1,1 +1,1 @@
-"""Operations on the sessions of a file, one module each. None of them imports Strands when it is loaded, but `records`."""
+"""Operations on the sessions of a file, one module each. Only `records` imports Strands when it is loaded."""

@@ -102,7 +102,8 @@ def _unnumbered(connection: sqlite3.Connection) -> Iterator[str]:
     for session_id, agent_id, message_id in connection.execute(
         "SELECT session_id, agent_id, message_id FROM messages WHERE typeof(message_id) <> 'integer'"
     ).fetchall():
-        yield f"Message {message_id!r} of agent {agent_id!r} in session {session_id!r} has an id that is not an integer."
+        whose = f"of agent {agent_id!r} in session {session_id!r}"
+        yield f"Message {message_id!r} {whose} has an id that is not an integer."
 
 
 def _gaps(connection: sqlite3.Connection) -> Iterator[str]:
