@@ -1,8 +1,9 @@
 """Processes take turns to write, in the order in which they come.
 
 SQLite lets a process that waits for another one sleep for up to 100 ms between two looks, so that with many processes
-some hardly get a chance. Here they queue in the kernel, for a lock on an empty file beside the database: who waits is
-woken when the turn is free, and a process that is killed gives its turn back.
+some hardly get a chance. Here they queue in the kernel, for two locks on an empty file beside the database. One is the
+turn. The other is the head of the line: only who holds it waits for the turn, so that nobody who comes later can be
+faster. A process that is killed gives both back.
 
 Only those queue whose commit waits for the disk (`FULL`); without that wait, a turn is over before it matters. The
 queue is a courtesy, and SQLite's own lock stays the one that counts: programs that know nothing of the queue are waited
@@ -18,6 +19,7 @@ except ImportError:
     fcntl = None  # type: ignore[assignment]
 
 _SUFFIX = "-queue"
+_TURN, _LINE = 0, 1  # bytes of the file that are locked
 _LOOK = 64  # turns after which to look whether the others still queue at the same file
 
 
@@ -38,7 +40,7 @@ class Turns:
                 if self._descriptor is None:
                     self._descriptor = self._open(self._path)
                 self._is_ours = True  # or may be, from here on
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                self._lock(self._descriptor, wait)
                 self._count = (self._count + 1) % _LOOK
                 if self._count or os.fstat(self._descriptor).st_nlink:
                     return True
@@ -50,6 +52,15 @@ class Turns:
                 return True
         return True
 
+    @staticmethod
+    def _lock(descriptor: int, wait: bool) -> None:
+        how = fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)
+        try:
+            fcntl.lockf(descriptor, how, 1, _LINE)
+            fcntl.lockf(descriptor, how, 1, _TURN)
+        finally:
+            fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, _LINE)
+
     def _open(self, path: str) -> int:
         mode = os.stat(path.removesuffix(_SUFFIX)).st_mode & 0o666  # as SQLite's own files beside the database
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
@@ -60,7 +71,7 @@ class Turns:
     def leave(self) -> None:
         """Give the turn back, if it may be ours."""
         if self._is_ours and self._descriptor is not None:
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
             self._is_ours = False
 
     def close(self) -> None:
@@ -73,7 +84,7 @@ class Turns:
         """Stop queuing, and remove the file unless somebody writes at this moment."""
         if self._path is not None and self._descriptor is not None:
             with suppress(OSError):
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # all of it
                 if os.fstat(self._descriptor).st_nlink:
                     os.unlink(self._path)
         self.close()

@@ -26,7 +26,10 @@ from .transactions import roll_back, transact
 from .turns import Turns
 
 _IDLE = 5.0  # seconds after which a committer that nobody needs ends
-_STEP = 0.1  # seconds that the committer waits for another process before it looks who still waits
+# The committer waits this long for another process before it looks who still waits.
+_COMMITTERS = {name: Settings(name, timeout=0.1) for name in ("FULL", "NORMAL")}
+_TURN = 0.008  # seconds that a turn among the processes lasts; to switch between them takes time, too
+_LINGER = 0.0005  # seconds to wait in a turn for the next write
 
 UseConnection = Callable[..., Any]
 """Takes settings, a function, and arguments for it; calls it with the calling thread's connection and the arguments."""
@@ -157,13 +160,28 @@ class Writers:
                 if hold(self._starting, self._retire):
                     return
                 continue
-            batch = [first]
-            try:
-                hold(self.turn, self._commit_together, batch)
-            except BaseException as error:
-                for _, outcome in batch:
-                    _fail(outcome, error)
-            del first, batch  # what was written is nobody's any more
+            hold(self.turn, self._serve, first)
+            del first  # what was written is nobody's any more
+
+    def _serve(self, first: _Queued) -> None:
+        """Take a turn among the processes, and write what waits and what comes until it is over."""
+        batch = [first]
+        try:
+            if first[0].settings.synchronous == "FULL":
+                self._turns.enter(wait=True)
+            end = time.monotonic() + _TURN
+            while batch:
+                self._commit_together(batch)
+                batch = []
+                linger = min(_LINGER, end - time.monotonic())
+                with suppress(Empty):
+                    if linger > 0:
+                        batch.append(self._queue.get(timeout=linger))
+        except BaseException as error:
+            for _, outcome in batch:
+                _fail(outcome, error)
+        finally:
+            self._turns.leave()
 
     def _retire(self) -> bool:
         if self._queue.empty():
@@ -174,14 +192,15 @@ class Writers:
     def _commit_together(self, batch: list[_Queued]) -> None:
         """Write all that waits as one transaction; a write in NORMAL can be part of one in FULL, not the other way."""
         self._take(batch)
-        strictest = next((write for write, _ in batch if write.settings.synchronous == "FULL"), batch[0][0])
+        is_full = any(write.settings.synchronous == "FULL" for write, _ in batch)
+        synchronous = "FULL" if is_full else "NORMAL"
 
         def commit(connection: Connection) -> None:
             raw = connection.raw
-            if not _begin(connection, batch):
+            if not _begin(raw, batch):
                 return
             try:
-                self._take(batch, strictest.settings.synchronous)
+                self._take(batch, synchronous)
                 results = _write_each(raw, batch)
                 raw.execute("COMMIT")
             finally:
@@ -190,11 +209,10 @@ class Writers:
                 outcome.set_result(result)
 
         try:
-            if strictest.settings.synchronous == "FULL":
-                self._turns.enter(wait=True)
-            self._use_connection(strictest.settings, commit)
-        finally:
-            self._turns.leave()
+            self._use_connection(_COMMITTERS[synchronous], commit)
+        except BaseException as error:
+            for _, outcome in batch:
+                _fail(outcome, error)
 
     def _take(self, batch: list[_Queued], synchronous: str | None = None) -> None:
         """Add what waits to a batch; what needs a stricter commit goes to the next one."""
@@ -223,14 +241,13 @@ def _alone(connection: Connection, write: Write) -> Any:
     return transact(connection.raw, "BEGIN IMMEDIATE", write.work)
 
 
-def _begin(connection: Connection, batch: list[_Queued]) -> bool:
+def _begin(raw: sqlite3.Connection, batch: list[_Queued]) -> bool:
     """Begin a transaction as soon as no other process writes; return False if nobody waits for it any more."""
-    connection.wait_at_most(_STEP)
     while True:
         try:
-            connection.raw.execute("BEGIN IMMEDIATE")
+            raw.execute("BEGIN IMMEDIATE")
             return True
-        except connection.raw.OperationalError as error:
+        except raw.OperationalError as error:
             if "locked" not in str(error):
                 raise
         batch[:] = [(write, outcome) for write, outcome in batch if not outcome.cancelled()]
