@@ -26,7 +26,7 @@ from strands.types.session import Session, SessionAgent, SessionMessage, Session
 
 from strands_sqlite_session_manager import SQLiteSessionManager
 
-from ..scripted_model import ScriptedModel
+from ..support.scripted_model import ScriptedModel
 
 AGENT_ID = "default"
 HISTORY = 100  # messages of a session

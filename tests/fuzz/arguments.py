@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from strands_sqlite_session_manager import SQLiteSessionManager
 
-from ..histories import build
-from ..shell import fill, run
-from ..test_command_line_safety import HOSTILE, OBEYED, store
+from ..cli.test_terminal_safety import HOSTILE, OBEYED, store
+from ..support.command_line import fill, run
+from ..support.conversations import build
 from .target import Target
 
 COMMANDS = (

@@ -17,9 +17,9 @@ from strands_sqlite_session_manager import SQLiteSessionRepository
 from strands_sqlite_session_manager import tables as tables_module
 from strands_sqlite_session_manager.schema import APPLICATION_ID
 
-from .. import earlier_files
-from ..examined import use
-from ..shell import fill
+from ..support import legacy_files
+from ..support.command_line import fill
+from ..support.file_examination import use
 from .target import Target
 
 TABLES = ("sessions", "agents", "messages", "multi_agents")
@@ -119,7 +119,7 @@ def _base(name: str) -> bytes:
         if name == "ours":
             fill(path)
         elif name == "earlier":
-            earlier_files.write(path, earlier_files.example())
+            legacy_files.write(path, legacy_files.example())
         else:
             path.write_bytes(b"")
         return path.read_bytes()

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
 
-from ..histories import build
-from ..records import AGENT_ID_CALLS, SESSION_ID_CALLS, Orchestrator, agent, message, session
+from ..support.conversations import build
+from ..support.records import AGENT_ID_CALLS, SESSION_ID_CALLS, Orchestrator, agent, message, session
 from .target import Target
 
 NASTY = (

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
 
-from ..histories import HISTORIES, build
-from ..records import Orchestrator
-from ..shell import fill, run
+from ..support.command_line import fill, run
+from ..support.conversations import CONVERSATIONS, build
+from ..support.records import Orchestrator
 from .target import Target
 
 _WRONG = (
@@ -46,7 +46,7 @@ def export() -> tuple[bytes, ...]:
         path = Path(folder) / "sessions.db"
         fill(path)
         with SQLiteSessionManager("team", path) as manager:
-            HISTORIES["summarizing twice"].play(manager)
+            CONVERSATIONS["summarizing twice"].play(manager)
             manager.create_multi_agent("team", Orchestrator("graph", {"bytes": b"\xff", "x": [1, {"y": None}]}))
         run("export", "-o", path.with_suffix(".jsonl"), db=path)
         return tuple(path.with_suffix(".jsonl").read_bytes().splitlines())

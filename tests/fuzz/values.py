@@ -14,7 +14,7 @@ from strands.types.exceptions import SessionException
 
 from strands_sqlite_session_manager import SQLiteSessionManager
 
-from ..places import PLACES, Place, prepared
+from ..support.value_places import PLACES, Place, prepared
 from .target import Target
 
 DEEPEST = 250  # levels that are stored in any case

@@ -1,0 +1,356 @@
+"""`strands-sqlite copy FROM TO`: which sessions it copies, what it says, and what it never says."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
+from strands_sqlite_session_manager.stores import FileSessionRepository
+
+from ..support.command_line import in_a_process, on_a_terminal, run
+from ..support.conversations import build
+from ..support.stores import (
+    BUCKET,
+    MESSAGES,
+    Store,
+    described,
+    file_store,
+    objects_in,
+    rows_of,
+    s3_server,
+    sqlite_store,
+    write_everything,
+)
+
+IDS = ("a", "b", "c")
+PASSWORD = "hunter2"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def s3_url() -> Iterator[str]:
+    """The URL of a server that speaks S3."""
+    with s3_server() as url:
+        yield url
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Store:
+    """A folder of files with the sessions of `IDS`."""
+    store = file_store(tmp_path / "files")
+    for session_id in IDS:
+        write_everything(store.whole(), session_id)
+    return store
+
+
+@pytest.fixture
+def source(files: Store, tmp_path: Path) -> str:
+    """The same, by its name on the command line."""
+    return f"file:{tmp_path / 'files'}"
+
+
+def session_ids(path: Path) -> set[str]:
+    """The sessions of a SQLite file."""
+    with SQLiteSessionRepository(path) as repository:
+        return {summary.session_id for summary in repository.list_sessions()}
+
+
+def break_session(folder: Path, session_id: str) -> None:
+    """Damage a message of a session of files."""
+    path = folder / f"session_{session_id}" / "agents" / "agent_ada" / "messages" / "message_2.json"
+    path.write_text('{"message": {"role": "us')
+
+
+# -- which sessions --
+
+
+def test_all_sessions_are_copied_whole(files: Store, source: str, tmp_path: Path) -> None:
+    ended = run("copy", source, tmp_path / "to.db", "--all")
+    assert ended.code == 0, ended.err
+    target = sqlite_store(tmp_path / "to.db")
+    assert session_ids(tmp_path / "to.db") == set(IDS)
+    for session_id in IDS:
+        assert described(target.whole(), session_id) == described(files.whole(), session_id)
+
+
+def test_only_the_named_sessions_are_copied_each_of_them_once(source: str, tmp_path: Path) -> None:
+    ended = run("copy", source, tmp_path / "to.db", "c", "a", "c")
+    assert ended.code == 0, ended.err
+    assert ended.out.startswith("2 of 2 sessions copied")
+    assert session_ids(tmp_path / "to.db") == {"a", "c"}
+
+
+@pytest.mark.parametrize("arguments", [(), ("a", "--all")], ids=["neither", "both"])
+def test_sessions_are_named_or_all_are_asked_for(arguments: tuple[str, ...], source: str, tmp_path: Path) -> None:
+    ended = run("copy", source, tmp_path / "to.db", *arguments)
+    assert ended.code == 2
+    assert "--all" in ended.err
+    assert not (tmp_path / "to.db").exists()
+
+
+# -- between all kinds of stores --
+
+
+def test_sessions_go_all_the_way_round_and_come_back_byte_for_byte(
+    s3_url: str, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = boto3.client("s3")
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3")
+    bucket = f"s3://{BUCKET}/{tmp_path.name}/deep/"
+    at = ("--endpoint-url", s3_url, "--region", "eu-central-1")
+    places = [source, bucket, tmp_path / "one.db", tmp_path / "two.db", f"file:{tmp_path / 'back'}"]
+    for here, there in pairwise(places):
+        ended = run("copy", here, there, "--all", *at)
+        assert (ended.code, ended.err) == (0, "")
+        assert ended.out.startswith(f"3 of 3 sessions copied; {3 * MESSAGES} messages, ")
+    whole = {path: file_store(tmp_path / path) for path in ("files", "back")}
+    for session_id in IDS:
+        assert whole["back"].content(session_id) == whole["files"].content(session_id)
+        there = objects_in(client, f"{tmp_path.name}/deep/session_{session_id}/")
+        assert there == whole["files"].content(session_id)
+
+
+def test_a_bucket_without_a_prefix_is_a_store_as_well(s3_url: str, source: str, tmp_path: Path) -> None:
+    boto3.client("s3").create_bucket(Bucket="bare")
+    for here, there in ((source, "s3://bare"), ("s3://bare", tmp_path / "to.db")):
+        ended = run("copy", here, there, "--all", "--endpoint-url", s3_url)
+        assert (ended.code, ended.err) == (0, "")
+    assert session_ids(tmp_path / "to.db") == set(IDS)
+
+
+def test_a_folder_may_be_relative_and_in_the_home_directory(
+    files: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert run("copy", "file:files", "relative.db", "--all").code == 0
+    assert run("copy", "file:~/files", "home.db", "--all").code == 0
+    assert session_ids(tmp_path / "relative.db") == session_ids(tmp_path / "home.db") == set(IDS)
+
+
+def test_a_sqlite_source_keeps_metadata_and_is_not_changed(tmp_path: Path) -> None:
+    path, copied = tmp_path / "from.db", tmp_path / "to.db"
+    with SQLiteSessionManager("home", path, metadata={"user_id": "42"}) as manager:
+        agent = build(manager)
+        agent("hello")
+        agent.messages.clear()
+        agent("again")
+    before = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in tmp_path.iterdir()}
+    ended = run("copy", path, copied, "home")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith("1 of 1 sessions copied; 4 messages, ")
+    assert rows_of(copied, "home") == rows_of(path, "home")
+    after = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in tmp_path.iterdir()}
+    assert {name: digest for name, digest in after.items() if not name.startswith("to.db")} == before
+
+
+def test_sessions_are_copied_while_an_agent_is_live_on_the_source(tmp_path: Path) -> None:
+    path = tmp_path / "from.db"
+    with SQLiteSessionManager("home", path) as manager:
+        agent = build(manager)
+        agent("hello")
+        assert run("copy", path, tmp_path / "to.db", "--all").code == 0
+        agent("and on")
+    assert [len(rows_of(at, "home")["messages"]) for at in (tmp_path / "to.db", path)] == [2, 4]
+
+
+# -- again, and failures --
+
+
+def test_a_copy_that_was_cut_short_is_resumed_with_skip_existing(source: str, files: Store, tmp_path: Path) -> None:
+    assert run("copy", source, tmp_path / "to.db", "b").code == 0
+    before = rows_of(tmp_path / "to.db", "b")
+    again = run("copy", source, tmp_path / "to.db", "--all")
+    assert again.code == 1
+    assert "failed: b: Session b already exists" in again.err
+    write_everything(files.whole(), "d")
+    resumed = run("copy", source, tmp_path / "to.db", "--all", "--skip-existing")
+    assert (resumed.code, resumed.err) == (0, "")
+    assert resumed.out.startswith(f"1 of 4 sessions copied, 3 skipped; {MESSAGES} messages, ")
+    assert session_ids(tmp_path / "to.db") == {*IDS, "d"}
+    assert rows_of(tmp_path / "to.db", "b") == before
+
+
+@pytest.mark.parametrize("target", ["to.db", "file"])
+def test_a_session_that_fails_is_told_of_with_why_and_the_others_are_copied(
+    target: str, source: str, tmp_path: Path
+) -> None:
+    break_session(tmp_path / "files", "b")
+    ended = run("copy", source, tmp_path / "to.db" if target == "to.db" else f"file:{tmp_path / 'to'}", "--all")
+    assert ended.code == 1
+    (failed,) = (line for line in ended.err.splitlines() if line.startswith("failed: "))
+    assert failed.startswith("failed: b: ")
+    assert "message_2.json" in failed
+    assert "1 of 3 sessions were not copied" in ended.err
+    assert ended.out.startswith(f"2 of 3 sessions copied; {2 * MESSAGES} messages, ")
+    copied = (
+        session_ids(tmp_path / "to.db")
+        if target == "to.db"
+        else set(FileSessionRepository(tmp_path / "to").list_session_ids())
+    )
+    assert copied == {"a", "c"}
+
+
+# What a message can say that no store of ours can hold, beside what is no JSON at all.
+ODD: dict[str, dict[str, Any]] = {
+    "a time that is a list": {"created_at": ["2024"]},
+    "no time": {"updated_at": None},
+    "a time that is an object": {"updated_at": {}},
+    "an id that is text": {"message_id": "2"},
+    "an id that is too large": {"message_id": 2**70},
+    "the id of another message": {"message_id": 1},
+    "a lone surrogate in a time": {"created_at": "\ud800"},
+}
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+def test_a_session_with_an_odd_message_fails_alone(odd: dict[str, Any], source: str, tmp_path: Path) -> None:
+    path = tmp_path / "files" / "session_b" / "agents" / "agent_ada" / "messages" / "message_2.json"
+    path.write_text(json.dumps({**json.loads(path.read_bytes()), **odd}))
+    ended = run("copy", source, tmp_path / "to.db", "--all")
+    assert ended.code == 1
+    assert [line.split(": ")[1] for line in ended.err.splitlines() if line.startswith("failed: ")] == ["b"]
+    assert session_ids(tmp_path / "to.db") == {"a", "c"}
+
+
+def test_a_session_that_is_not_there_fails_alone(source: str, tmp_path: Path) -> None:
+    ended = run("copy", source, tmp_path / "to.db", "a", "nowhere", "../c", "b")
+    assert ended.code == 1
+    assert "failed: nowhere: Session nowhere does not exist" in ended.err
+    assert "failed: ../c: " in ended.err
+    assert session_ids(tmp_path / "to.db") == {"a", "b"}
+
+
+def test_the_name_of_a_failed_session_cannot_command_the_terminal(tmp_path: Path) -> None:
+    ended = run("copy", f"file:{tmp_path}", tmp_path / "to.db", "\x1b[31mred\u202e")
+    assert ended.code == 1
+    assert "\x1b" not in ended.err
+    assert "\u202e" not in ended.err
+    assert r"\x1b[31mred" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("missing", "told"),
+    [
+        ("file:{}/nowhere", "nowhere"),
+        ("{}/nowhere.db", "nowhere.db"),
+        ("s3://no-such-bucket/p", "no-such-bucket"),
+        ("gopher://{}/x", "file:DIR"),
+    ],
+)
+def test_a_source_that_is_not_there_is_told_of_in_a_line(missing: str, told: str, tmp_path: Path) -> None:
+    ended = run("copy", missing.format(tmp_path), tmp_path / "to.db", "--all")
+    assert ended.code in (1, 2)
+    assert ended.out == ""
+    assert told in ended.err
+    assert ended.err.count("\n") == 1
+    assert not any(path.name.startswith("nowhere") for path in tmp_path.iterdir())
+
+
+def test_a_file_that_is_no_database_is_refused_untouched_at_either_end(source: str, tmp_path: Path) -> None:
+    text = tmp_path / "notes.txt"
+    text.write_text("these are my notes, " * 100)
+    for here, there in ((text, tmp_path / "to.db"), (source, text)):
+        ended = run("copy", here, there, "--all")
+        assert ended.code == 1
+        assert "notes.txt" in ended.err
+        assert ended.err.count("\n") == 1
+    assert text.read_text() == "these are my notes, " * 100
+
+
+# -- progress --
+
+
+def test_somebody_who_is_looking_sees_counts_and_a_rate(source: str, tmp_path: Path) -> None:
+    if not hasattr(os, "openpty"):
+        pytest.skip("there are no terminals like that here")
+    code, told = on_a_terminal("copy", source, tmp_path / "to.db", "--all")
+    assert code == 0
+    assert "3 of 3 sessions, 24 messages, " in told
+    assert " a second" in told
+
+
+def test_nobody_who_is_not_looking_is_told_of_progress(source: str, tmp_path: Path) -> None:
+    ended = in_a_process("copy", source, tmp_path / "to.db", "--all")
+    assert (ended.code, ended.err) == (0, "")
+    assert len(ended.out.splitlines()) == 1
+
+
+# -- PostgreSQL, as far as it needs no server --
+
+
+def without_the_package(monkeypatch: pytest.MonkeyPatch, version: str | None) -> None:
+    """Let the package for PostgreSQL not be installed, or be of a version."""
+    original = importlib.metadata.version
+
+    def told(name: str) -> str:
+        if name != "strands-postgresql-session-manager":
+            return original(name)
+        if version is None:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version
+
+    monkeypatch.setattr(importlib.metadata, "version", told)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "version"),
+    [
+        *((scheme, None) for scheme in ("postgresql", "postgres", "postgresql+psycopg2", "PostgreSQL")),
+        *(("postgresql", version) for version in ("0.1.9", "0.1", "0", "0.1rc1", "unknown")),
+    ],
+)
+@pytest.mark.parametrize("is_source", [True, False], ids=["from", "to"])
+def test_without_the_package_for_postgresql_it_says_how_to_install_it(
+    is_source: bool, scheme: str, version: str | None, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_the_package(monkeypatch, version)
+    url = f"{scheme}://me:{PASSWORD}@localhost/agents"
+    ended = run("copy", *((url, tmp_path / "to.db") if is_source else (source, url)), "--all")
+    assert ended.code == 1
+    assert "pip install 'strands-postgresql-session-manager>=0.2'" in ended.err
+    assert ended.err.count("\n") == 1
+    assert PASSWORD not in ended.err + ended.out
+    assert not (tmp_path / "to.db").exists()
+
+
+SECRET_URLS = [
+    "postgresql://me:{}@127.0.0.1:1/agents",
+    "postgresql://me:{}@127.0.0.1:port/agents",
+    "postgresql://me:{}@/agents",
+    "postgresql://me:{}[@127.0.0.1:1/agents",
+    "postgresql://me:[{}]@127.0.0.1:1/agents",
+    "postgresql://me:{}\uff1a\u2100@127.0.0.1:1/agents",
+    "postgresql://me:{}/x@127.0.0.1:1/agents",
+    "postgresql://me:{}#x@127.0.0.1:1/agents",
+    "postgresql://me@127.0.0.1:1/agents?password={}",
+    "postgresql://me@127.0.0.1:1/agents?password={}&nonsense=1",
+    "postgresql+nonsense://me:{}@127.0.0.1:1/agents",
+    "mysql://me:{}@127.0.0.1:1/agents",
+    "s3://me:{}@bucket/prefix",
+]
+
+
+@pytest.mark.parametrize("is_installed", [True, False])
+@pytest.mark.parametrize("url", SECRET_URLS)
+def test_a_password_is_never_printed(
+    url: str, is_installed: bool, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not is_installed:
+        without_the_package(monkeypatch, None)
+    elif url.startswith("postgres"):
+        pytest.importorskip("strands_postgresql_session_manager")
+    secret = url.format(PASSWORD)
+    for here, there in ((secret, tmp_path / "to.db"), (source, secret)):
+        ended = run("copy", here, there, "a")
+        assert ended.code in (1, 2)
+        assert PASSWORD not in ended.err + ended.out
+        assert "Traceback" not in ended.err

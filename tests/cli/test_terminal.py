@@ -1,0 +1,266 @@
+"""The command line on a terminal, and elsewhere: who is asked, colours, widths, and readers that have had enough."""
+
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+import unicodedata
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from strands_sqlite_session_manager import SQLiteSessionManager
+
+from ..support.command_line import COMMAND, PATIENCE, READING, ROOT, environment, fill, in_a_process, on_a_terminal, run
+from ..support.conversations import build
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="there are no pseudo-terminals")
+
+DESTRUCTIVE = {"delete": ("delete", "ship", "island"), "prune": ("prune", "--older-than", "0m")}
+ESCAPE = "\x1b["
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Path:
+    path = tmp_path / "sessions.db"
+    fill(path)
+    return path
+
+
+def count(db: Path) -> int:
+    with closing(sqlite3.connect(db)) as connection:
+        return int(connection.execute("SELECT count(*) FROM sessions").fetchone()[0])
+
+
+def width(line: str) -> int:
+    """Count the columns that a line takes on a terminal."""
+    plain = re.sub(r"\x1b\[\d+m", "", line)
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in plain)
+    return len(plain) + wide - sum(map(bool, map(unicodedata.combining, plain)))
+
+
+# -- asking --
+
+
+@pytest.mark.parametrize(
+    ("name", "typed", "left"),
+    [
+        pytest.param("delete", "y\n", 0, id="delete: y"),
+        pytest.param("prune", "YES\n", 0, id="prune: yes"),
+        pytest.param("prune", "n\n", 2, id="prune: n"),
+        pytest.param("delete", "\n", 2, id="delete: enter"),
+        pytest.param("delete", "yesterday\n", 2, id="delete: something else"),
+        pytest.param("delete", "\x04", 2, id="delete: end of input"),
+        pytest.param("prune", "\x03", 2, id="prune: interrupt"),
+    ],
+)
+def test_whoever_sits_at_a_terminal_is_asked(name: str, typed: str, left: int, db: Path) -> None:
+    code, told = on_a_terminal("--db", db, *DESTRUCTIVE[name], typed=typed, columns=200)
+    assert "2 sessions with 12 messages" in told
+    assert "ship" in told
+    assert "[y/N]" in told
+    assert count(db) == left
+    assert "Traceback" not in told
+    assert (code == 0) == (typed != "\x03")
+
+
+@pytest.mark.parametrize("name", DESTRUCTIVE)
+def test_where_nobody_can_be_asked_nothing_goes_without_yes(name: str, db: Path) -> None:
+    refused = in_a_process("--db", db, *DESTRUCTIVE[name], stdin=b"y\n")
+    assert (refused.code, count(db)) == (1, 2)
+    assert "--yes" in refused.err
+    assert in_a_process("--db", db, *DESTRUCTIVE[name], "--yes").code == 0
+    assert count(db) == 0
+
+
+@pytest.mark.parametrize("name", ["prune"])
+def test_with_yes_nobody_is_asked_on_a_terminal_either(name: str, db: Path) -> None:
+    code, told = on_a_terminal("--db", db, *DESTRUCTIVE[name], "--yes")
+    assert (code, count(db)) == (0, 0)
+    assert "[y/N]" not in told
+
+
+@pytest.mark.parametrize("name", DESTRUCTIVE)
+@pytest.mark.parametrize("yes", [(), ("--yes",)], ids=["", "and --yes"])
+def test_a_dry_run_says_what_would_go_and_changes_nothing(name: str, yes: tuple[str, ...], db: Path) -> None:
+    before = db.read_bytes()
+    ended = run(*DESTRUCTIVE[name], "--dry-run", *yes, db=db)
+    assert (ended.code, ended.err) == (0, "")
+    assert "ship" in ended.out
+    assert "2 sessions with 12 messages would be deleted" in ended.out
+    assert count(db) == 2
+    assert db.read_bytes() == before
+
+
+def test_a_closed_standard_input_is_nobody_to_ask(db: Path) -> None:
+    ended = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&-', "sh", *COMMAND, "--db", str(db), "delete", "ship"],
+        capture_output=True,
+        cwd=ROOT,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert (ended.returncode, count(db)) == (1, 2)
+    assert b"Traceback" not in ended.stderr
+    assert b"--yes" in ended.stderr
+
+
+# -- colour --
+
+
+@pytest.mark.parametrize("arguments", [("list",), ("show", "ship"), ("search", "sail")], ids=" ".join)
+def test_there_is_colour_on_a_terminal_only_and_never_with_no_color(arguments: tuple[str, ...], db: Path) -> None:
+    plain = run(*arguments, db=db).out
+    assert ESCAPE not in plain
+    code, coloured = on_a_terminal("--db", db, *arguments, columns=300)
+    assert code == 0
+    assert ESCAPE in coloured
+    assert re.sub(r"\x1b\[\d+m", "", coloured) == plain
+    assert on_a_terminal("--db", db, *arguments, columns=300, NO_COLOR="1") == (0, plain)
+
+
+@pytest.mark.parametrize("arguments", [("list", "--json"), ("show", "ship", "--json"), ("export",)], ids=" ".join)
+def test_what_is_for_programs_has_no_colour_anywhere_and_is_not_cut(arguments: tuple[str, ...], db: Path) -> None:
+    code, told = on_a_terminal("--db", db, *arguments, columns=20)
+    assert code == 0
+    assert ESCAPE not in told
+    assert told == run(*arguments, db=db).out
+    assert all(json.loads(line) for line in told.splitlines())
+
+
+# -- width --
+
+
+@pytest.mark.parametrize("columns", [1, 20, 60, 100])
+def test_long_lines_are_cut_to_the_width_of_the_terminal(columns: int, tmp_path: Path) -> None:
+    path = tmp_path / "sessions.db"
+    texts = {"ascii": "x" * 500, "wide": "世界" * 200, "combining": "e\u0301" * 300, "escaped": "\x1b" * 300}
+    for name, text in texts.items():
+        with SQLiteSessionManager(name, path) as manager:
+            build(manager)(text)
+    code, told = on_a_terminal("--db", path, "list", columns=columns)
+    lines = told.splitlines()
+    assert (code, len(lines)) == (0, 5)
+    assert max(map(width, lines)) <= columns
+    cut = [line for line in lines[1:] if line.endswith("…")]
+    assert len(cut) == (3 if columns == 100 else 4)  # a preview has 100 characters, which can be 50 columns
+    assert min(map(width, cut)) >= columns - 1
+
+
+def test_columns_in_the_environment_is_a_width_too(db: Path) -> None:
+    _, told = on_a_terminal("--db", db, "list", columns=200, COLUMNS="30")
+    assert {width(line) <= 30 for line in told.splitlines()} == {True}
+
+
+def test_nothing_is_cut_where_there_is_no_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "sessions.db"
+    with SQLiteSessionManager("long", path, metadata={"title": "x" * 500}) as manager:
+        build(manager)("the end")
+    assert "x" * 500 + "  the end" in in_a_process("--db", path, "list", COLUMNS="30").out
+
+
+# -- progress --
+
+
+@pytest.mark.parametrize("command", ["backup", "export", "import"])
+def test_long_work_shows_its_progress_on_a_terminal_and_nowhere_else(command: str, db: Path, tmp_path: Path) -> None:
+    run("export", "-o", tmp_path / "export.jsonl", db=db)
+    new = tmp_path / "new"
+    arguments = {
+        "backup": ("--db", db, "backup", new),
+        "export": ("--db", db, "export", "-o", new),
+        "import": ("--db", new, "import", "--create", tmp_path / "export.jsonl"),
+    }[command]
+    assert in_a_process(*arguments).err == ""
+    new.unlink()
+    code, told = on_a_terminal(*arguments)
+    assert code == 0
+    assert re.search(r"\r(pages|sessions): \d", told)
+
+
+# -- readers --
+
+
+@pytest.mark.parametrize("name", ["list", "show json", "search", "stats", "export", "check"])
+def test_a_reader_that_has_had_enough_is_no_error(name: str, db: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    ended = subprocess.run(
+        [*COMMAND, "--db", db, *READING[name]],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        env=environment({}),
+        timeout=PATIENCE,
+        check=False,
+    )
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("command", ["export", "show long", "show long --json"])
+def test_a_reader_may_leave_in_the_middle_of_much_text(command: str, tmp_path: Path) -> None:
+    path = tmp_path / "sessions.db"
+    with SQLiteSessionManager("long", path) as manager:
+        build(manager)("many words " * 50_000)
+    process = subprocess.Popen(
+        [*COMMAND, "--db", path, *command.split()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        env=environment({}),
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.read(10)
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait(PATIENCE) == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no device that is always full")
+@pytest.mark.parametrize("arguments", [("list",), ("export",)], ids=" ".join)
+def test_a_full_disk_is_an_error_in_one_line(arguments: tuple[str, ...], db: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        ended = subprocess.run(
+            [*COMMAND, "--db", db, *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            cwd=ROOT,
+            env=environment({}),
+            timeout=PATIENCE,
+            check=False,
+        )
+    assert ended.returncode == 1
+    assert re.fullmatch(rb"strands-sqlite: .+\n", ended.stderr)
+
+
+@pytest.mark.parametrize("arguments", [("list",), ("export",)], ids=" ".join)
+def test_a_closed_standard_output_ends_without_a_traceback(arguments: tuple[str, ...], db: Path) -> None:
+    ended = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, "--db", str(db), *arguments],
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert b"Traceback" not in ended.stderr
+
+
+def test_an_output_that_knows_ascii_only_gets_the_rest_escaped(tmp_path: Path) -> None:
+    path = tmp_path / "sessions.db"
+    with SQLiteSessionManager("grüße", path) as manager:
+        build(manager)("世界")
+    ended = in_a_process("--db", path, "list", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert ended.code == 0
+    assert r"gr\xfc\xdfe" in ended.out
+    shown = in_a_process("--db", path, "show", "grüße", PYTHONIOENCODING="ascii")
+    assert r"\u4e16\u754c" in shown.out
+
+
+def test_a_terminal_is_not_needed_to_start() -> None:
+    assert in_a_process("--version").out.startswith("strands-sqlite ")
+    assert sys.executable in COMMAND

@@ -1,0 +1,91 @@
+"""The promise: a new agent on a session is what the last one on it was, whatever had happened to that.
+
+Each history of the battery is lived through here and resumed in a process that was born afterwards.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from strands.hooks import AfterInvocationEvent, HookRegistry, registry
+
+from ..support.fresh_processes import in_a_new_process
+from ..support.histories import HISTORIES, SESSION, resume
+from ..support.histories.history import accepts, call, say
+from ..support.histories.turns import answers
+from ..support.recording_manager import Recorder, held, written
+
+
+@dataclass
+class Life:
+    """A history that was lived through, the manager that was there, and its file."""
+
+    name: str
+    manager: Recorder
+    path: Path
+
+
+@pytest.fixture(scope="module", params=HISTORIES)
+def life(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
+    """Live through a history."""
+    history = HISTORIES[request.param]
+    if history.missing:
+        pytest.skip(history.missing)
+    path = tmp_path_factory.mktemp("life") / "sessions.db"
+    with Recorder(SESSION, path) as manager:
+        agent = history.build(manager)
+        history.drive(agent)
+        assert manager.held["default"] == held(agent), "the history does not end with an event"
+        yield Life(request.param, manager, path)
+
+
+def test_a_new_agent_in_a_new_process_holds_what_the_live_one_held(life: Life) -> None:
+    assert in_a_new_process(resume, life.name, life.path) == life.manager.held["default"]
+
+
+def test_the_log_is_what_was_said(life: Life) -> None:
+    assert written(life.manager.listed()) == written(life.manager.log.messages())
+
+
+def test_several_agents_in_one_session_resume_each_to_its_own(tmp_path: Path) -> None:
+    names = ("plain turns", "a sliding window", "a truncated tool result", "a program that reorders them")
+    path = tmp_path / "sessions.db"
+    with Recorder(SESSION, path) as manager:
+        agents = [HISTORIES[name].build(manager, agent_id=name) for name in names]
+        for agent in agents:
+            HISTORIES[agent.agent_id].drive(agent)
+        for agent in agents:
+            say(agent, "and on, in turns")
+        for agent in agents:
+            assert in_a_new_process(resume, agent.agent_id, path, agent.agent_id) == manager.held[agent.agent_id]
+            assert written(manager.listed(agent.agent_id)) == written(manager.log.messages(agent.agent_id))
+
+
+def test_an_interrupt_is_answered_by_an_agent_that_was_not_there_when_it_was_raised(tmp_path: Path) -> None:
+    name = "an interrupt without an answer"
+    path = tmp_path / "sessions.db"
+    with Recorder(SESSION, path) as manager:
+        result = say(
+            HISTORIES[name].build(manager),
+            "both",
+            [call("remember", "t1", key="b", value=2), call("lookup", "t2", key="a")],
+        )
+    assert result.stop_reason == "interrupt"
+    with Recorder(SESSION, path) as manager:
+        agent = HISTORIES[name].build(manager)
+        assert say(agent, answers(result, "yes"), "done").stop_reason == "end_turn"
+        assert "the value of a" in str(agent.messages[-2])
+        assert in_a_new_process(resume, name, path) == manager.held["default"] == held(agent)
+
+
+def test_a_hook_that_fails_after_an_invocation_costs_the_session_nothing(tmp_path: Path) -> None:
+    if not accepts(HookRegistry.add_callback, "order"):
+        pytest.skip("this Strands runs hooks in the order they come in")
+    name = "an interrupt without an answer"
+    with Recorder(SESSION, tmp_path / "sessions.db") as manager:
+        agent = HISTORIES[name].build(manager)
+        agent.hooks.add_callback(AfterInvocationEvent, lambda event: 1 / 0, order=registry.HookOrder.SDK_LAST)
+        with pytest.raises(ZeroDivisionError):
+            HISTORIES[name].drive(agent)
+    assert in_a_new_process(resume, name, tmp_path / "sessions.db") == held(agent)

@@ -1,0 +1,46 @@
+"""The promise holds not only when an agent has ended: at every event, a new agent would be what the live one is."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from strands_sqlite_session_manager import SQLiteSessionManager
+
+from ..support.histories import HISTORIES, SESSION
+from ..support.histories.history import History
+from ..support.recording_manager import Recorder, held
+
+# Where Strands itself makes something else of an agent that did not come to the end of its turn.
+NOT_IN_THE_MIDDLE = {
+    "a conversation that the model keeps": "a message is not told again to a model that has heard it",
+    "tools in the background": "what runs in the background does not run on in another process",
+}
+
+
+class Doubter(Recorder):
+    """Builds another agent on the session at every event, and notes how it differs from the live one."""
+
+    def __init__(self, path: Path, history: History) -> None:
+        super().__init__(SESSION, path)
+        self.differences: list[tuple[str, str]] = []
+        self._path = path
+        self._history = history
+
+    def _note(self, agent: Any) -> None:
+        super()._note(agent)
+        with SQLiteSessionManager(SESSION, self._path) as manager:
+            found, expected = held(self._history.build(manager)), self.held[agent.agent_id]
+        if found != expected:
+            self.differences.append((found, expected))
+
+
+@pytest.mark.parametrize("name", [name for name in HISTORIES if name not in NOT_IN_THE_MIDDLE])
+def test_at_every_event_a_new_agent_holds_what_the_live_one_holds(name: str, tmp_path: Path) -> None:
+    history = HISTORIES[name]
+    if history.missing:
+        pytest.skip(history.missing)
+    with Doubter(tmp_path / "sessions.db", history) as manager:
+        history.drive(history.build(manager))
+        for found, expected in manager.differences:
+            assert found == expected

@@ -1,0 +1,310 @@
+"""README.md and the other documents: every block, command, signature and link in them is tried, as it stands there.
+
+The blocks of a section are run one after the other, in a temporary folder with a few files. What there is no rule for
+fails, so that nothing new can be written that is not tried.
+"""
+
+import re
+import socket
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from strands.session.session_repository import SessionRepository
+from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
+
+import strands_sqlite_session_manager as package
+from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
+from strands_sqlite_session_manager.cli.parser import build_parser
+
+from ..support.command_line import ROOT, run
+from ..support.documentation_rules import (
+    NAMES,
+    PREPARED,
+    PROGRAMS,
+    VARIABLES,
+    NoRuleError,
+    Place,
+    commands,
+    compare_signature,
+    conversations,
+    is_signature,
+    parameters,
+    rule_for,
+    run_section,
+)
+from ..support.markdown import Document, Section, codes, read
+from ..support.scripted_model import ScriptedModel, tool_use
+
+DOCUMENTS = [read(path) for folder in (".", "examples", "docs") for path in sorted(ROOT.glob(f"{folder}/*.md"))]
+README = next(document for document in DOCUMENTS if document.path == ROOT / "README.md")
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Place:
+    """A folder with a database, in a world without a network, in which Bedrock answers."""
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError(f"the network was asked for {args}")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr("strands.agent.agent.BedrockModel", lambda **kwargs: ScriptedModel())
+    monkeypatch.delenv("STRANDS_SQLITE_DB_PATH", raising=False)
+    for variable, value in {**VARIABLES, "HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sessions.db").write_bytes(conversations())
+    return Place(tmp_path, request, {"__name__": "__document__", **{name: make() for name, make in NAMES.items()}})
+
+
+# -- SQL --
+
+
+def said(role: str, *blocks: dict[str, Any], tokens: tuple[int, int] | None = None, latency: int = 0) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": role, "content": list(blocks)}
+    if tokens is not None:
+        usage = {"inputTokens": tokens[0], "outputTokens": tokens[1], "totalTokens": sum(tokens)}
+        message["metadata"] = {"usage": usage, "metrics": {"latencyMs": latency}}
+    return message
+
+
+def call(name: str) -> dict[str, Any]:
+    return tool_use(name, "1", city="Lisbon")
+
+
+CONVERSATIONS: dict[str, tuple[str, list[tuple[str, dict[str, Any]]]]] = {
+    "trip": (
+        "ada",
+        [
+            ("2026-03-01T10:00:00+00:00", said("user", {"text": "What is the weather?"})),
+            ("2026-03-01T10:00:01+00:00", said("assistant", call("weather"), tokens=(10, 5), latency=300)),
+            (
+                "2026-03-01T10:00:02+00:00",
+                said("user", {"toolResult": {"toolUseId": "1", "status": "success", "content": [{"text": "sunny"}]}}),
+            ),
+            ("2026-03-01T10:00:03+00:00", said("assistant", {"text": "Sunny."}, tokens=(20, 3), latency=200)),
+        ],
+    ),
+    "work": (
+        "bob",
+        [
+            ("2026-03-02T09:00:00+00:00", said("user", {"text": "Summarise this."})),
+            (
+                "2026-03-02T09:00:05+00:00",
+                said("assistant", call("search"), call("weather"), tokens=(100, 50), latency=900),
+            ),
+        ],
+    ),
+}
+ANSWERS: dict[str, list[tuple[Any, ...]]] = {
+    "Tokens per day": [("2026-03-01", 30, 8, 1), ("2026-03-02", 100, 50, 1)],
+    "The most used tools": [("weather", 2), ("search", 1)],
+    "The longest conversations": [
+        ("trip", 4, "2026-03-01T10:00:00+00:00", "2026-03-01T10:00:03+00:00"),
+        ("work", 2, "2026-03-02T09:00:00+00:00", "2026-03-02T09:00:05+00:00"),
+    ],
+    "Tokens by user, where sessions have a `user_id` in their metadata": [("bob", 150), ("ada", 38)],
+    "Answers that took longest, with what was asked": [
+        ("Summarise this.", 900),
+        ("What is the weather?", 300),
+        (None, 200),
+    ],
+}
+QUERIES = {block.lead: block.text for document in DOCUMENTS for block in document.blocks if block.language == "sql"}
+
+
+@pytest.fixture(scope="module")
+def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
+    """The file of the two conversations, as somebody has it who has no Python."""
+    path = tmp_path_factory.mktemp("queries") / "sessions.db"
+    with SQLiteSessionRepository(path) as repository:
+        for session_id, (user, messages) in CONVERSATIONS.items():
+            repository.create_session(Session(session_id, SessionType.AGENT))
+            repository.update_session_metadata(session_id, {"user_id": user})
+            repository.create_agent(session_id, SessionAgent("default", {}, {}))
+            for index, (moment, message) in enumerate(messages):
+                stored = SessionMessage(message, index, created_at=moment)  # type: ignore[arg-type]
+                repository.create_message(session_id, "default", stored)
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+        yield connection
+
+
+@pytest.mark.parametrize("question", QUERIES)
+def test_a_query_answers_the_question_above_it(connection: sqlite3.Connection, question: str) -> None:
+    assert question in ANSWERS, f"say in ANSWERS what the query is to answer: {question}"
+    assert connection.execute(QUERIES[question]).fetchall() == ANSWERS[question]
+
+
+# -- what stands in the documents --
+
+
+SECTIONS = {
+    f"{document.path.relative_to(ROOT).as_posix()}: {section.title}": (document, section)
+    for document in DOCUMENTS
+    for section in document.sections
+    if section.blocks
+}
+# In a sentence, a program is named more often than it is run.
+MENTIONED = {
+    f"{document.path.relative_to(ROOT).as_posix()}:{line} {code}": code
+    for document in DOCUMENTS
+    for line, code in document.code
+    if code.split()[0].removeprefix(".venv/bin/") in PROGRAMS.keys() - {"cp", "mkdir"} and " " in code
+}
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_the_blocks_of_a_section_do_what_they_say(section: str, place: Place) -> None:
+    run_section(*SECTIONS[section], place)
+
+
+@pytest.mark.parametrize("mentioned", MENTIONED)
+def test_a_command_in_a_sentence_can_be_given(mentioned: str, place: Place) -> None:
+    for command in commands(MENTIONED[mentioned].replace(f"python -m {package.__name__}", "strands-sqlite")):
+        if command.program == "strands-sqlite":
+            parse_synopsis(" ".join(command.arguments))
+        else:
+            rule_for(command)(command, place)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda document: document.path.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(document: Document) -> None:
+    for line, link in document.links:
+        if link.startswith(("https://", "http://")):
+            continue
+        name, _, anchor = link.partition("#")
+        path = (document.path.parent / name).resolve() if name else document.path
+        where = f"{document.path.name}:{line}: {link}"
+        assert path.exists(), where
+        assert not anchor or anchor in read(path).anchors, where
+
+
+def test_the_contents_name_every_chapter() -> None:
+    titles = [section.title for section in README.sections if section.level == 2]
+    assert re.findall(r"^- \[(.+)\]\(#", "\n".join(text for _, text in README.text), re.MULTILINE) == titles[1:]
+
+
+def test_the_table_of_examples_names_them_all() -> None:
+    (document,) = (document for document in DOCUMENTS if document.path.parent.name == "examples")
+    linked = [link for _, link in document.links if link[0].isdigit()]
+    assert linked == sorted(path.name for path in (ROOT / "examples").glob("[0-9]*.py"))
+
+
+def test_there_is_no_rule_for_what_nobody_writes() -> None:
+    text = "\n".join(section.all for _, section in SECTIONS.values())
+    assert [name for name in (*NAMES, *VARIABLES, *PREPARED) if name not in text] == []
+    assert QUERIES.keys() == ANSWERS.keys()
+
+
+# -- the tables of README --
+
+
+def cells(first: str, column: int = 0) -> list[str]:
+    """Return the code in a column of the tables with this heading."""
+    found = [
+        code for table in README.tables if table.header[0] == first for row in table.rows for code in codes(row[column])
+    ]
+    assert found, f"README has no table of {first}"
+    return found
+
+
+def parse_synopsis(synopsis: str) -> str:
+    """Parse a command with everything that its synopsis names; return the command, if there is one.
+
+    Brackets and dots are left out, of alternatives the first is taken, and N is a number.
+    """
+    words = [re.sub(r"\|.*|\.\.\.", "", word) for word in re.sub(r"[\[\]]", "", synopsis).split()]
+    arguments = ["1" if word == "N" else word for word in words]
+    ended = run(*arguments[:1], "--help")
+    assert ended.code == 0, ended.err
+    for option in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", synopsis):
+        assert re.search(rf"(?<![\w-]){option}(?![\w-])", ended.out), f"{option} is not in the help"
+    for alternatives in re.findall(r"[\w|]+\|\w+", synopsis):
+        assert f"{{{alternatives.replace('|', ',')}}}" in ended.out, f"{alternatives} is not in the help"
+    if len(arguments) > 1:
+        build_parser().parse_args(arguments)
+    return words[0] if words else ""
+
+
+def test_the_table_of_commands_names_them_all_as_they_are() -> None:
+    documented = [parse_synopsis(synopsis) for synopsis in cells("command")]
+    assert documented == re.findall(r"^    (\w+) ", run("--help").out, re.MULTILINE)
+
+
+def test_the_table_of_parameters_names_them_all_in_order() -> None:
+    assert cells("parameter") == [name for name, _, _ in parameters(SQLiteSessionManager)]
+
+
+def test_the_table_of_methods_has_their_signatures_and_leaves_out_none_beyond_those_of_strands() -> None:
+    documented = cells("method")
+    for signature in documented:
+        compare_signature(signature)
+    names = {signature.partition("(")[0] for signature in documented}
+    ours = {name for name in dir(SQLiteSessionRepository) if not name.startswith("_")}
+    assert names | {"close"} >= ours - set(dir(SessionRepository))
+
+
+def test_signatures_in_sentences_are_those_of_the_code() -> None:
+    for document in DOCUMENTS:
+        for line, code in document.code:
+            if is_signature(code):
+                try:
+                    compare_signature(code)
+                except (AssertionError, AttributeError) as error:
+                    raise AssertionError(f"{document.path.name}:{line}: {error}") from error
+
+
+# -- what is wrong or new does not pass --
+
+
+def written(folder: Path, text: str) -> tuple[Document, Section]:
+    """A document of one section."""
+    (folder / "DOCUMENT.md").write_text(f"# Title\n\nA sentence:\n\n{text}", encoding="utf-8")
+    document = read(folder / "DOCUMENT.md")
+    return document, document.sections[-1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```yaml\na: 1\n```\n",
+        "```\nno language\n```\n",
+        "```bash\ncurl https://example.org\n```\n",
+        "```bash\nstrands-sqlite export | gzip\n```\n",
+        "```bash\npip install ./elsewhere\n```\n",
+        "```bash\npython -m somebody.else\n```\n",
+    ],
+)
+def test_what_there_is_no_rule_for_fails(text: str, place: Place, tmp_path: Path) -> None:
+    with pytest.raises(NoRuleError):
+        run_section(*written(tmp_path, text), place)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("```bash\nstrands-sqlite list --colour\n```\n", "unrecognized arguments: --colour"),
+        ("```bash\nstrands-sqlite show no-session\n```\n", "does not exist"),
+        ("```bash\npip install '.[nothing]'\n```\n", "nothing"),
+        ("```bash\npython -m pytest tests/test_nothing.py\n```\n", "test_nothing"),
+        ("```bash\npython -m tests.benchmarks --nothing\n```\n", "does not know --nothing"),
+        ("```python\nSQLiteSessionRepository(db_path=None, *, timeout=30.0)\n```\n", "synchronous"),
+        ("```python\nassert my_model is None\n```\n", "assert my_model is None"),
+        ("```python\ndef test_nothing(tmp_path):\n    assert tmp_path is None\n```\n", "assert tmp_path is None"),
+        ("```bash\nstrands-sqlite check\n```\n\n```text\nsomething else\n```\n", "this is not printed here"),
+    ],
+)
+def test_what_is_wrong_fails(text: str, told: str, place: Place, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError) as failure:
+        run_section(*written(tmp_path, text), place)
+    shown = failure.getrepr(style="native")
+    assert told in str(shown)
+
+
+def test_an_anchor_is_made_as_github_makes_it(tmp_path: Path) -> None:
+    document, _ = written(tmp_path, "## In `memory`, for tests\n\n## A-b_c\n\n## A-b_c\n\n[here](#a-b_c-1)\n")
+    assert document.anchors == {"title", "in-memory-for-tests", "a-b_c", "a-b_c-1"}
+    test_links_lead_somewhere(document)

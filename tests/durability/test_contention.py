@@ -1,0 +1,152 @@
+"""Contention: many processes do everything there is to do to one file, for as long as they like.
+
+No error comes but those that the contract names, and no writer waits in vain. What returned is there, what was deleted
+is not, message ids have no gaps, and nobody, no backup either, sees a part of what is written as one.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from strands.types.exceptions import SessionException
+
+from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
+
+from ..support.concurrent_users import (
+    DEEDS,
+    LOGS,
+    SHARED,
+    TALKS,
+    Memory,
+    join_in,
+    prepare,
+    real_agent,
+    torn_sessions,
+    torn_turn,
+)
+from ..support.fresh_processes import at_once
+from ..support.workers import PATIENCE
+
+TIMEOUT = 30  # seconds, the default of a manager
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_a_crowd_of_processes_loses_nothing_and_sees_nothing_half_done(seed: int, tmp_path: Path) -> None:
+    """3 processes, for a moment."""
+    crowd(tmp_path, processes=3, seed=seed, seconds=0.5)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", [2])
+def test_16_processes_lose_nothing_and_see_nothing_half_done(
+    seed: int, tmp_path: Path, scaled: Callable[[int], int]
+) -> None:
+    """16 processes, for a minute: turns, appends, listings, searches, deletions, backups and what else there is."""
+    crowd(tmp_path, processes=16, seed=seed, seconds=scaled(60))
+
+
+def crowd(folder: Path, *, processes: int, seed: int, seconds: float) -> None:
+    prepare(folder, processes)
+    memories = at_once(join_in, [(folder, index, seed, seconds) for index in range(processes)])
+    assert [error for memory in memories for error in memory.errors] == []
+    assert [torn for memory in memories for torn in memory.torn] == []
+    assert sum((memory.deeds for memory in memories), Counter()).keys() >= DEEDS.keys()
+    assert max(taken for memory in memories for taken in memory.longest.values()) < TIMEOUT
+
+    verify_whole(folder / "sessions.db")
+    verify_resumes(folder / "sessions.db")
+    backups = [path for memory in memories for path in memory.backups]
+    assert len(backups) >= processes
+    for path in backups:
+        verify_whole(path)
+    verify_remembered(folder / "sessions.db", memories)
+    verify_erased(folder / "sessions.db", memories)
+
+
+def verify_whole(path: Path) -> None:
+    """The file is healthy, and of one moment."""
+    with SQLiteSessionRepository(path) as repository:
+        assert repository.check() == []
+        assert list(torn_sessions(repository)) == []
+        for agent in repository.list_agents(LOGS[0]):
+            first, second = (len(repository.list_messages(log, agent.agent_id)) for log in LOGS)
+            assert agent.agent_id == SHARED or first - second in (0, 1)
+    for talk in TALKS:
+        with SQLiteSessionManager(talk, path) as manager:
+            assert torn_turn(real_agent(manager)) is None
+
+
+def verify_resumes(path: Path) -> None:
+    """Every agent of every session resumes to all that was said."""
+    with SQLiteSessionRepository(path) as repository:
+        for summary in repository.list_sessions():
+            with SQLiteSessionManager(summary.session_id, path) as manager:
+                agents = [real_agent(manager, agent_id) for agent_id in summary.agent_ids]
+                assert sum(len(agent.messages) for agent in agents) == summary.message_count
+
+
+def verify_remembered(path: Path, memories: list[Memory]) -> None:
+    """What returned is there, and what was deleted is not."""
+    with SQLiteSessionRepository(path) as repository:
+        stored = {summary.session_id for summary in repository.list_sessions()}
+        created = set[str]().union(*(memory.created for memory in memories))
+        deleted = set[str]().union(*(memory.deleted for memory in memories))
+        # A copy or fork can be seen, and deleted, before its creator knows of it; by now all know.
+        assert deleted <= created
+        assert stored == (created - deleted).union(TALKS, LOGS)
+
+        entries: dict[tuple[str, str, int], str] = {}
+        for memory in memories:
+            assert not entries.keys() & memory.appended.keys()
+            entries |= memory.appended
+        found = {
+            (log, agent.agent_id, message.message_id): message.message["content"][0]["text"]
+            for log in LOGS
+            for agent in repository.list_agents(log)
+            for message in repository.list_messages(log, agent.agent_id)
+        }
+        assert found == entries
+
+        for talk in TALKS:
+            said = [text for memory in memories for where, text in memory.said if where == talk]
+            texts = [message.message["content"][0]["text"] for message in repository.list_messages(talk, "default")]
+            assert set(said) <= set(texts)
+            assert len(set(said)) == len(said)
+
+
+def verify_erased(path: Path, memories: list[Memory]) -> None:
+    """Nothing is left of what was redacted or deleted, once nobody looks at the past any more."""
+    with SQLiteSessionManager("the last to go", path) as manager:
+        manager.delete_session("the last to go")
+        content = b"".join(Path(f"{path}{suffix}").read_bytes() for suffix in ("", "-wal"))
+    gone = {secret for memory in memories for secret in memory.secrets}
+    gone |= {session_id for memory in memories for session_id in memory.deleted}
+    assert {text for text in gone if text.encode() in content} == set()
+
+
+def test_a_deletion_of_many_ends_while_others_begin_more(tmp_path: Path) -> None:
+    """What is begun after the call may stay; the call does not run after it for ever."""
+    path = tmp_path / "sessions.db"
+    repository = SQLiteSessionRepository(path)
+    SQLiteSessionManager("first", path, metadata={"user_id": "42"})
+    ended = threading.Event()
+    most = 2_000
+
+    def begin_more(thread: int) -> int:
+        begun = 0
+        while begun < most and not ended.is_set():
+            begun += 1
+            SQLiteSessionManager(f"more {thread}.{begun}", path, metadata={"user_id": "42"}, synchronous="NORMAL")
+        return begun
+
+    with ThreadPoolExecutor(4) as executor:
+        beginners = [executor.submit(begin_more, thread) for thread in range(4)]
+        assert repository.delete_sessions(metadata={"user_id": "42"}) >= 1
+        ended.set()
+        assert max(beginner.result(PATIENCE) for beginner in beginners) < most
+    with pytest.raises(SessionException, match="Session first does not exist"):
+        repository.delete_session("first")

@@ -1,0 +1,50 @@
+"""Leaks: however many managers come and go and turns are taken, a process holds no more than after a few.
+
+That is: threads, open files, the memory of Python's objects, of SQLite, and of the process. Each routine runs in a
+process of its own. `database/test_connections.py` counts the connections of one manager.
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from ..support.fresh_processes import PROCESSES
+from ..support.leak_routines import ROUTINES, before_and_after
+
+pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="looks at memory and files in /proc/self")
+
+WARM_UP = 150
+MEGABYTE = 1 << 20
+BLOCKS = 600  # that Python keeps, the more slowly the longer it runs; a manager that leaks takes dozens in each round
+RESIDENT = 8 * MEGABYTE  # less than 1 KB for each of 10,000 rounds
+CACHE = 2.5 * MEGABYTE  # to which a connection that is open may cache pages; SQLite's default is 2 MB
+
+
+@pytest.mark.parametrize("routine", ROUTINES)
+def test_a_process_holds_as_much_after_hundreds_of_rounds_as_after_a_few(routine: str, tmp_path: Path) -> None:
+    """It may run for 300 rounds in the time that there is for every test; what leaks in each is plain to see."""
+    verify(routine, tmp_path, 300 if routine != "managers that are used in a thread and closed" else 40)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("routine", ROUTINES)
+def test_a_process_holds_as_much_after_10_000_rounds_as_after_a_few(
+    routine: str, tmp_path: Path, scaled: Callable[[int], int]
+) -> None:
+    """10,000 rounds of each: managers dropped, closed, refused; turns of one agent, of many, and of stale ones."""
+    verify(routine, tmp_path, scaled(10_000))
+
+
+def verify(routine: str, folder: Path, rounds: int) -> None:
+    with ProcessPoolExecutor(1, mp_context=PROCESSES) as executor:
+        before, after = executor.submit(before_and_after, routine, folder, WARM_UP, rounds).result()
+    assert after.threads == before.threads
+    assert after.files == before.files
+    assert after.blocks - before.blocks < BLOCKS + rounds / 10
+    assert after.resident - before.resident < RESIDENT
+    is_open = any(name.endswith("sessions.db") for name in after.files)
+    assert after.sqlite - before.sqlite <= (CACHE if is_open else 0)

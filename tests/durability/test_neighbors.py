@@ -1,0 +1,154 @@
+"""What others have in the file or on the stack is left alone, waited for, and not mistaken for damage."""
+
+import re
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from strands.agent.conversation_manager import SlidingWindowConversationManager
+from strands.types.exceptions import SessionException
+from strands.types.session import Session
+
+from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
+
+from ..support.conversations import build
+from ..support.records import query, session
+from ..support.workers import PATIENCE
+
+# -- in the file --
+
+
+def test_a_table_of_somebody_elses_is_left_alone_by_deletions(path: Path) -> None:
+    with SQLiteSessionManager("session", path) as manager:
+        build(manager)("hello")
+        query(path, 'CREATE TABLE "my notes" (body TEXT)')
+        for number in range(500):
+            query(path, 'INSERT INTO "my notes" VALUES (?)', f"note {number} " * 20)
+        query(path, 'DELETE FROM "my notes" WHERE rowid % 3 = 0')
+        manager.create_session(session("doomed"))
+        manager.delete_session("doomed")
+    assert query(path, 'SELECT count(*) FROM "my notes"') == [(334,)]
+
+
+def test_a_table_of_somebody_elses_is_checked_without_a_failure(path: Path) -> None:
+    with SQLiteSessionManager("session", path) as manager:
+        query(path, "CREATE TABLE notes (session_id TEXT REFERENCES sessions)")
+        query(path, "INSERT INTO notes VALUES ('lost')")
+        assert manager.check() == ["A row of notes belongs to no row of sessions."]
+
+
+def test_metadata_that_are_not_strings_are_found(path: Path) -> None:
+    with SQLiteSessionManager("session", path) as manager:
+        query(path, "UPDATE sessions SET metadata = json_object('visits', 5)")
+        assert manager.check() == ["Session 'session': the column metadata holds something else than strings."]
+
+
+# -- who has the file --
+
+
+@pytest.mark.parametrize("timeout", [0.3, 1.5])
+def test_a_program_that_has_the_file_for_itself_is_waited_for_as_long_as_was_told(path: Path, timeout: float) -> None:
+    SQLiteSessionManager("session", path).close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        begun = time.monotonic()
+        with pytest.raises(SessionException, match=re.escape(f"for more than {timeout:g} seconds")):
+            SQLiteSessionManager("session", path, timeout=timeout)
+        assert timeout * 0.9 < time.monotonic() - begun < timeout + 2.5
+
+
+def test_a_thread_waits_for_another_one_on_a_database_in_memory_no_longer_than_it_was_told(path: Path) -> None:
+    repository = SQLiteSessionRepository(":memory:", timeout=0.2)
+    inside, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with repository._database.transaction():
+            inside.set()
+            done.wait(PATIENCE)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    inside.wait(PATIENCE)
+    try:
+        with pytest.raises(SessionException, match=r"another writer .* 0\.2 seconds"):
+            repository.read_session("session")
+    finally:
+        done.set()
+        thread.join()
+    assert repository.read_session("session") is None
+
+
+# -- on the stack --
+
+WRITES: dict[str, Callable[[SQLiteSessionRepository], Any]] = {
+    "create_session": lambda repository: repository.create_session(session("new")),
+    "fork_session": lambda repository: repository.fork_session("session", "new"),
+    "update_session_metadata": lambda repository: repository.update_session_metadata("session", {"a": "b"}),
+    "delete_session": lambda repository: repository.delete_session("session"),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_what_a_callback_reads_it_gets_and_what_it_writes_is_refused(write: str, path: Path, tmp_path: Path) -> None:
+    with SQLiteSessionManager("session", path) as manager:
+        build(manager)("hello")
+        seen: list[Any] = []
+
+        def progress(done: int, total: int) -> None:
+            seen.append((len(manager.list_sessions()), len(manager.search_messages("hello")), manager.check()))
+            WRITES[write](manager)
+
+        with pytest.raises(SessionException, match=r"nothing can be written in the middle"):
+            manager.backup(tmp_path / "backup.db", progress=progress)
+        assert seen == [(1, 1, [])]
+        assert [summary.session_id for summary in manager.list_sessions()] == ["session"]
+        WRITES[write](manager)
+
+
+class Broken(SlidingWindowConversationManager):
+    """A conversation manager with a bug of its own."""
+
+    def restore_from_session(self, state: dict[str, Any]) -> Any:
+        return super().restore_from_session(state) or {}["no such key"]
+
+
+def test_a_bug_of_a_conversation_manager_is_not_taken_for_damage(path: Path) -> None:
+    build(SQLiteSessionManager("session", path), conversation_manager=Broken())("hello")
+    with pytest.raises(SessionException, match=r"default of session session cannot be restored: a KeyError") as failure:
+        build(SQLiteSessionManager("session", path), conversation_manager=Broken())
+    assert "damaged" not in str(failure.value)
+    assert isinstance(failure.value.__cause__, KeyError)
+
+
+# -- in an error --
+
+
+def test_a_record_that_cannot_be_stored_is_an_error_that_names_the_file(path: Path) -> None:
+    with SQLiteSessionRepository(path) as repository:
+        nameless: Any = Session("session", "AGENT", created_at=None, updated_at=None)  # type: ignore[arg-type]
+        with pytest.raises(SessionException, match=rf"{re.escape(str(path))} \| NOT NULL constraint"):
+            repository.create_session(nameless)
+
+
+def test_the_name_of_a_folder_is_not_taken_for_the_reason_of_a_failure(tmp_path: Path) -> None:
+    folder = tmp_path / "locked and busy"
+    repository = SQLiteSessionRepository(folder / "sessions.db")
+    folder.rename(tmp_path / "elsewhere")
+    folder.touch()
+    with pytest.raises(SessionException) as failure:
+        repository.list_sessions()
+    assert "another writer" not in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("destination", "kind"), [("", ValueError), (" ", ValueError), ("x\0.db", ValueError), (b"x.db", TypeError)]
+)
+def test_a_destination_that_is_no_path_is_refused(path: Path, destination: Any, kind: type[Exception]) -> None:
+    with SQLiteSessionRepository(path) as repository, pytest.raises(kind, match="destination"):
+        repository.backup(destination)

@@ -1,0 +1,299 @@
+"""The promise: a listing shows the newest activity first, whoever was active, and however the file came to be."""
+
+import json
+import random
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
+
+from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository, schema
+
+from ..support.conversations import build
+from ..support.dated_records import add_message, add_session, at, listed, moment, said
+from ..support.legacy_files import Contents, write
+from ..support.records import Orchestrator, query
+from ..support.scripted_model import REDACT_INPUT
+from ..support.workers import in_threads
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> SQLiteSessionRepository:
+    return SQLiteSessionRepository(tmp_path / "sessions.db", synchronous="NORMAL")
+
+
+# -- whatever it was that happened --
+
+Act = Callable[[SQLiteSessionRepository], Any]
+ACTS: dict[str, Act] = {
+    "a message": lambda repository: add_message(repository, "old", 9, message_id=1),
+    "a message of another agent": lambda repository: add_message(repository, "old", 9, agent_id="bob"),
+    "a message that was changed": lambda repository: repository.update_message(
+        "old", "ada", SessionMessage(said("hi"), 0, None, at(0), at(9))
+    ),
+    "a redaction": lambda repository: repository.update_message(
+        "old", "ada", SessionMessage(said("hi"), 0, said("gone"), at(0), at(9))
+    ),
+    "a new agent": lambda repository: repository.create_agent("old", SessionAgent("new", {}, {}, {}, at(9), at(9))),
+    "an agent that was changed": lambda repository: repository.update_agent(
+        "old", SessionAgent("bob", {"a": 1}, {}, {}, at(0), at(9))
+    ),
+    "an orchestrator": lambda repository: repository.create_multi_agent("old", Orchestrator("graph")),
+    "an orchestrator that went on": lambda repository: repository.update_multi_agent("old", Orchestrator("swarm")),
+}
+
+
+@pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
+def test_whatever_happens_in_a_session_brings_it_to_the_top(repository: SQLiteSessionRepository, act: Act) -> None:
+    add_session(repository, "old", 0, ["ada", "bob"])
+    add_message(repository, "old", 1)
+    repository.create_multi_agent("old", Orchestrator("swarm"))
+    with closing(sqlite3.connect(repository._database.path)) as connection, connection:  # it happened long ago
+        connection.execute("UPDATE multi_agents SET updated_at = ?", (at(1),))
+        connection.execute("UPDATE sessions SET active_at = ?", (at(1),))
+    add_session(repository, "newer", 5)
+    assert listed(repository) == ["newer", "old"]
+    act(repository)
+    assert listed(repository) == ["old", "newer"]
+    assert repository.list_sessions()[0].updated_at >= at(9)
+
+
+def test_an_older_message_that_is_added_later_does_not_count_as_new(repository: SQLiteSessionRepository) -> None:
+    add_session(repository, "a", 0)
+    add_session(repository, "b", 5)
+    add_message(repository, "a", 1)
+    assert listed(repository) == ["b", "a"]
+    assert [summary.updated_at for summary in repository.list_sessions()] == [at(5), at(1)]
+
+
+def test_metadata_are_no_activity(repository: SQLiteSessionRepository) -> None:
+    add_session(repository, "a", 0)
+    add_session(repository, "b", 5)
+    repository.update_session_metadata("a", {"title": "new"})
+    assert listed(repository) == ["b", "a"]
+
+
+def test_reading_resuming_and_listing_are_no_activity(tmp_path: Path) -> None:
+    for session_id in ("first", "second"):
+        with SQLiteSessionManager(session_id, tmp_path / "sessions.db") as manager:
+            build(manager)("hello")
+    with SQLiteSessionManager("first", tmp_path / "sessions.db") as manager:
+        before = manager.list_sessions()
+        agent = build(manager)
+        assert manager.list_sessions() == before
+        assert [summary.session_id for summary in before] == ["second", "first"]
+        agent("and on")
+        assert listed(manager) == ["first", "second"]
+
+
+def test_a_live_redaction_brings_its_session_to_the_top(tmp_path: Path) -> None:
+    managers = [SQLiteSessionManager(session_id, tmp_path / "sessions.db") for session_id in ("a", "b")]
+    agents = [build(manager, "fine", REDACT_INPUT) for manager in managers]
+    for agent in agents:
+        agent("hello")
+    assert listed(managers[0]) == ["b", "a"]
+    agents[0]("a secret")
+    assert listed(managers[0]) == ["a", "b"]
+
+
+def test_a_fork_is_new_and_its_original_is_not(repository: SQLiteSessionRepository) -> None:
+    add_session(repository, "a", 0)
+    add_message(repository, "a", 1)
+    add_session(repository, "b", 5)
+    repository.fork_session("a", "c")
+    assert listed(repository) == ["c", "b", "a"]
+    assert listed(repository, updated_after=moment(5)) == ["c"]
+
+
+# -- any number of messages, against a model --
+
+
+class Model:
+    """Applies the same acts to a file and to a dict of last activities."""
+
+    def __init__(self, repository: SQLiteSessionRepository, seed: int) -> None:
+        self.repository = repository
+        self.random = random.Random(seed)
+        self.active: dict[str, float] = {}
+        self.counts: dict[str, int] = {}
+        self.minute = 0
+
+    def note(self, session_id: str, minute: float) -> None:
+        self.active[session_id] = max(self.active.get(session_id, 0), minute)
+
+    def some_session(self) -> str:
+        # Most of the time, a few sessions talk; the others are silent for hundreds of messages.
+        known = sorted(self.active)
+        return self.random.choice(known[:5] if self.random.random() < 0.9 else known)
+
+    def begin(self) -> None:
+        session_id = f"session {self.random.random()}"
+        add_session(self.repository, session_id, self.minute)
+        self.note(session_id, self.minute)
+        self.counts[session_id] = 0
+
+    def say(self) -> None:
+        session_id = self.some_session()
+        minute = self.minute if self.random.random() < 0.9 else self.random.randrange(self.minute)
+        add_message(self.repository, session_id, minute, message_id=self.counts[session_id])
+        self.counts[session_id] += 1
+        self.note(session_id, minute)
+
+    def redact(self) -> None:
+        session_id = self.some_session()
+        if self.counts[session_id]:
+            message_id = self.random.randrange(self.counts[session_id])
+            changed = SessionMessage(said("hi"), message_id, None, at(0), at(self.minute))
+            self.repository.update_message(session_id, "ada", changed)
+            self.note(session_id, self.minute)
+
+    def delete(self) -> None:
+        session_id = self.some_session()
+        self.repository.delete_session(session_id)
+        del self.active[session_id]
+
+    def expected(self) -> list[tuple[str, str]]:
+        newest_first = sorted(self.active.items(), key=lambda item: (item[1], item[0]), reverse=True)
+        return [(session_id, at(minute)) for session_id, minute in newest_first]
+
+    def found(self) -> list[tuple[str, str]]:
+        return sorted(
+            ((summary.session_id, summary.updated_at) for summary in self.repository.list_sessions()),
+            key=lambda item: (item[1], item[0]),
+            reverse=True,
+        )
+
+    def times(self) -> list[str]:
+        return [summary.updated_at for summary in self.repository.list_sessions()]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_order_is_right_after_any_number_of_messages_changes_deletions_and_vacuums(
+    repository: SQLiteSessionRepository, seed: int
+) -> None:
+    model = Model(repository, seed)
+    for _ in range(12):
+        model.begin()
+    acts = [model.say] * 200 + [model.redact] * 4 + [model.begin] * 4 + [model.delete] * 3 + [repository.vacuum]
+    for number in range(1400):
+        model.minute += 1
+        model.random.choice(acts)()
+        if number % 50 == 0:
+            assert model.found() == model.expected()
+            assert model.times() == sorted(model.times(), reverse=True)
+
+
+@pytest.mark.parametrize("count", [255, 256, 257, 511, 512, 513, 800])
+def test_a_session_keeps_its_place_however_much_is_said_elsewhere(
+    repository: SQLiteSessionRepository, count: int
+) -> None:
+    for session_id in ("silent", "quiet", "loud"):
+        add_session(repository, session_id)
+    add_message(repository, "quiet", 10)
+    for number in range(count):
+        add_message(repository, "loud", 20 + number, message_id=number)
+    add_session(repository, "in between", 5)
+    assert listed(repository) == ["loud", "quiet", "in between", "silent"]
+    assert listed(repository, limit=1, offset=1) == ["quiet"]
+    assert listed(repository, updated_before=moment(10)) == ["in between", "silent"]
+    repository.delete_session("loud")
+    repository.vacuum()
+    assert listed(repository) == ["quiet", "in between", "silent"]
+    add_message(repository, "silent", 11)
+    assert listed(repository) == ["silent", "quiet", "in between"]
+
+
+def test_the_order_is_right_when_many_threads_talk_at_once(repository: SQLiteSessionRepository) -> None:
+    for index in range(4):
+        add_session(repository, f"session {index}")
+
+    def talk(index: int) -> None:
+        for number in range(200):
+            add_message(repository, f"session {index}", number * 4 + index, message_id=number)
+
+    in_threads(4, talk)
+    assert [(summary.session_id, summary.updated_at) for summary in repository.list_sessions()] == [
+        (f"session {index}", at(199 * 4 + index)) for index in (3, 2, 1, 0)
+    ]
+
+
+# -- files of older versions --
+
+
+def write_version_1(path: Path) -> None:
+    """Write a file as the first version of the package left it, with 600 messages."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for statement in (schema.SESSIONS, schema.AGENTS, schema.MESSAGES, schema.MULTI_AGENTS):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {schema.APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 1")
+        for number, session_id in enumerate(["by session", "by agent", "by message", "by change", "by orchestrator"]):
+            last = at(1000 + number)
+            connection.execute(
+                "INSERT INTO sessions VALUES (?, 'AGENT', ?, ?, ?)",
+                (session_id, '{"user_id":"42"}', at(0), last if number == 0 else at(0)),
+            )
+            connection.execute(
+                "INSERT INTO agents (session_id, agent_id, created_at, updated_at, state, conversation_manager_state,"
+                " internal_state) VALUES (?, 'ada', ?, ?, '{}', '{}', '{}')",
+                (session_id, at(0), last if number == 1 else at(0)),
+            )
+            for message_id in range(120):
+                newest = message_id == 60
+                connection.execute(
+                    "INSERT INTO messages VALUES (?, 'ada', ?, ?, ?, ?, NULL, NULL)",
+                    (
+                        *(session_id, message_id),
+                        last if newest and number == 2 else at(message_id),
+                        last if newest and number in (2, 3) else at(message_id),
+                        json.dumps(said(f"message {message_id}")),
+                    ),
+                )
+            connection.execute(
+                "INSERT INTO multi_agents (session_id, multi_agent_id, created_at, updated_at, state)"
+                " VALUES (?, 'graph', ?, ?, '{}')",
+                (session_id, at(0), last if number == 4 else at(0)),
+            )
+
+
+def test_a_file_of_schema_version_1_is_listed_by_activity(tmp_path: Path) -> None:
+    path = tmp_path / "sessions.db"
+    write_version_1(path)
+    with SQLiteSessionRepository(path) as repository:
+        expected = ["by orchestrator", "by change", "by message", "by agent", "by session"]
+        summaries = repository.list_sessions(metadata={"user_id": "42"})
+        assert [summary.session_id for summary in summaries] == expected
+        assert [summary.updated_at for summary in summaries] == [at(1000 + number) for number in (4, 3, 2, 1, 0)]
+        assert {(summary.message_count, summary.preview) for summary in summaries} == {(120, "message 0")}
+        for number in range(300):
+            add_message(repository, "by agent", 2000 + number, message_id=120 + number)
+        assert listed(repository) == ["by agent", "by orchestrator", "by change", "by message", "by session"]
+        assert listed(repository, updated_before=moment(1001)) == ["by session"]
+        assert repository.search_messages("message 119", limit=1)[0].message_id == 119
+        assert repository.check() == []
+    assert query(path, "PRAGMA user_version") == [(schema.VERSION,)]
+
+
+def test_a_file_of_the_earlier_package_is_listed_by_activity(tmp_path: Path) -> None:
+    contents = Contents()
+    for minute, session_id in enumerate(["a", "b", "c"]):
+        contents.sessions.append(Session(session_id, SessionType.AGENT, at(minute), at(minute)))
+        contents.agents.append((session_id, SessionAgent("ada", {}, {}, {}, at(minute), at(minute))))
+    for message_id in range(3):
+        message = SessionMessage(said(f"number {message_id}"), message_id, None, at(10), at(10 + message_id))
+        contents.messages.append(("b", "ada", message))
+    write(tmp_path / "sessions.db", contents)
+    with SQLiteSessionRepository(tmp_path / "sessions.db") as repository:
+        summaries = repository.list_sessions()
+        assert [(summary.session_id, summary.updated_at) for summary in summaries] == [
+            ("b", at(12)),
+            ("c", at(2)),
+            ("a", at(0)),
+        ]
+        assert (summaries[0].message_count, summaries[0].preview, summaries[0].agent_ids) == (3, "number 0", ["ada"])
+        add_message(repository, "a", 20)
+        assert listed(repository) == ["a", "b", "c"]

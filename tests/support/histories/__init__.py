@@ -1,0 +1,20 @@
+"""The battery of exact resume: a table of histories, each to be lived through and then resumed elsewhere."""
+
+from pathlib import Path
+
+from strands_sqlite_session_manager import SQLiteSessionManager
+
+from ..recording_manager import held
+from .context_management import CONTEXT
+from .edits import EDITED
+from .history import History
+from .turns import TURNS
+
+HISTORIES: dict[str, History] = {**TURNS, **CONTEXT, **EDITED}
+SESSION = "the session"
+
+
+def resume(name: str, path: Path, agent_id: str = "default") -> str:
+    """Build the agent of a history on a session that another one has left, and write down what it holds."""
+    with SQLiteSessionManager(SESSION, path) as manager:
+        return held(HISTORIES[name].build(manager, agent_id))

@@ -1,0 +1,295 @@
+"""Operations on a file that take more than a moment: what each needs, how it is done, and how it is done again."""
+
+import functools
+import re
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from strands.agent.conversation_manager import SlidingWindowConversationManager
+from strands.session.file_session_manager import FileSessionManager
+from strands.types.exceptions import SessionException
+from strands.types.session import SessionAgent, SessionMessage
+
+from strands_sqlite_session_manager import (
+    SQLiteSessionManager,
+    SQLiteSessionRepository,
+    copy_session,
+    deletion,
+    erasure,
+    pages,
+    schema,
+)
+from strands_sqlite_session_manager.stores import FileSessionRepository
+
+from .command_line import run
+from .legacy_files import large, write
+from .numbered_messages import live_agent, text
+from .records import query
+
+DOOMED = ("one", "two", "three")
+SESSIONS = (*DOOMED, "live", "other", "last")
+STATE = SlidingWindowConversationManager().get_state()
+
+Work = Callable[[Path], object]
+
+
+# -- what is there before --
+
+
+def fill(path: Path, word: str = "secret") -> None:
+    """Store three sessions that something will be done to, and three others."""
+    path.write_bytes(_filled(word))
+
+
+@functools.cache
+def _filled(word: str) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "sessions.db"
+        with SQLiteSessionRepository(path, synchronous="NORMAL") as repository:
+            for session_id in SESSIONS:
+                metadata = {"user_id": "42" if session_id in DOOMED else "7"}
+                SQLiteSessionManager(session_id, path, metadata=metadata, synchronous="NORMAL").close()
+                for agent_id in ("ada", "bob"):
+                    repository.create_agent(
+                        session_id, SessionAgent(agent_id, {"kept": f"{word} of {session_id}"}, STATE)
+                    )
+                    for number in range(8):
+                        words = f"{word} of {session_id}, {agent_id}, {number}; " * 50
+                        repository.create_message(session_id, agent_id, SessionMessage(text(words), number))
+        return path.read_bytes()
+
+
+def a_file(folder: Path) -> None:
+    fill(folder / "sessions.db")
+
+
+def a_file_of_the_first_version(folder: Path) -> None:
+    with pytest.MonkeyPatch.context() as past:
+        past.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
+        past.setattr(schema, "VERSION", 1)
+        SQLiteSessionRepository(folder / "sessions.db").close()
+    fill(folder / "now.db")
+    with closing(sqlite3.connect(folder / "sessions.db", isolation_level=None)) as connection:
+        connection.execute("ATTACH ? AS now", (str(folder / "now.db"),))
+        connection.execute("BEGIN")
+        for table in ("sessions", "agents", "messages"):
+            names = ", ".join(name for _, name, *_ in connection.execute(f"PRAGMA main.table_info({table})"))
+            connection.execute(f"INSERT INTO {table} ({names}) SELECT {names} FROM now.{table} ORDER BY rowid")
+        connection.execute("COMMIT")
+    (folder / "now.db").unlink()
+
+
+def a_file_of_the_earlier_package(folder: Path, journal_mode: str = "WAL") -> None:
+    write(folder / "sessions.db", large(60, 3000), journal_mode)
+
+
+def a_file_with_unused_space(folder: Path) -> None:
+    a_file(folder)
+    with SQLiteSessionRepository(folder / "sessions.db") as repository:
+        repository.delete_session("one")
+
+
+def an_export(folder: Path) -> None:
+    fill(folder / "source.db", "news")
+    assert run("export", *DOOMED, "-o", folder / "export.jsonl", db=folder / "source.db").code == 0
+    (folder / "source.db").unlink()
+
+
+def an_export_and_a_file(folder: Path) -> None:
+    an_export(folder)
+    a_file(folder)
+
+
+def two_files(folder: Path) -> None:
+    fill(folder / "source.db")
+    with SQLiteSessionManager("mine", folder / "sessions.db"):
+        pass
+
+
+def files_and_a_file(folder: Path) -> None:
+    two_files(folder)
+    with SQLiteSessionRepository(folder / "source.db") as source:
+        for session_id in DOOMED:
+            copy_session(source, FileSessionRepository(folder / "files"), session_id)
+    (folder / "source.db").unlink()
+
+
+# -- what is done --
+
+
+def opened(work: Callable[[SQLiteSessionRepository, Path], object]) -> Work:
+    def work_in(folder: Path) -> None:
+        with SQLiteSessionRepository(folder / "sessions.db") as repository:
+            work(repository, folder)
+
+    return work_in
+
+
+def commanded(*arguments: str) -> Work:
+    """Run a command, in whose arguments `{}` is the folder."""
+
+    def work_in(folder: Path) -> None:
+        ended = run(*(argument.format(folder) for argument in arguments), db=folder / "sessions.db")
+        assert ended.code == 0, ended.err
+
+    return work_in
+
+
+def delete_and_clean(folder: Path) -> None:
+    """Delete a session as from a file in which every page needs to be cleaned."""
+    search = pages.PagesOnDisk.search
+
+    def suspect_all(file: pages.PagesOnDisk) -> tuple[dict[int, bytes], dict[int, list[int]]]:
+        with pytest.MonkeyPatch.context() as suspicious:
+            suspicious.setattr(pages, "holds_text", lambda page: page[0] in pages._WITH_VALUES and any(page[3:5]))
+            return search(file)
+
+    with pytest.MonkeyPatch.context() as unclean, SQLiteSessionRepository(folder / "sessions.db") as repository:
+        unclean.setattr(pages.PagesOnDisk, "search", suspect_all)
+        repository.delete_session("one")
+
+
+def delete_and_rewrite(folder: Path) -> None:
+    """Delete a session where pages cannot be cleaned one by one."""
+    with pytest.MonkeyPatch.context() as elsewhere, SQLiteSessionRepository(folder / "sessions.db") as repository:
+        elsewhere.setattr(erasure, "_clean", lambda *_: False)
+        repository.delete_session("one")
+
+
+@opened
+def delete_many(repository: SQLiteSessionRepository, folder: Path) -> None:
+    """Delete sessions as slowly as a machine would that needs a transaction for each."""
+    with pytest.MonkeyPatch.context() as slow:
+        slow.setattr(deletion, "_DELETING", 0)
+        repository.delete_sessions(metadata={"user_id": "42"})
+
+
+def redact(folder: Path) -> None:
+    with SQLiteSessionManager("live", folder / "sessions.db") as manager:
+        agent = live_agent(manager, "ada")
+        manager.redact_latest_message(text("[redacted]"), agent)
+
+
+def copy_from_files(folder: Path) -> None:
+    with SQLiteSessionRepository(folder / "sessions.db") as target:
+        copy_session(FileSessionManager("one", storage_dir=str(folder / "files")), target, "one")
+
+
+def copy_rows(repository: SQLiteSessionRepository, folder: Path) -> None:
+    with SQLiteSessionRepository(folder / "source.db") as source:
+        copy_session(source, repository, "one")
+
+
+def nothing_is_unused(folder: Path) -> None:
+    assert query(folder / "sessions.db", "PRAGMA freelist_count") == [(0,)]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """Something that is done to a file.
+
+    Attributes:
+        prepare: Makes a folder with what it needs.
+        work: Does it.
+        as_one: Whether all of it happens in one step, not only what it does to each session.
+        again: Does it after a death; None is the same work.
+        done: What the error of `again` says if the work had been done before the death.
+        makes: A file that it makes beside the database.
+        removes: A text that it takes from the disk.
+        at_last: Looks at what is there in the end.
+    """
+
+    prepare: Work
+    work: Work
+    as_one: bool = False
+    again: Work | None = None
+    done: str = "(?!)"
+    makes: str | None = None
+    removes: str | None = None
+    at_last: Work = field(default=lambda folder: None)
+
+    def repeat(self, folder: Path) -> None:
+        """Do it once more, after a death."""
+        try:
+            (self.again or self.work)(folder)
+        except (SessionException, AssertionError) as error:
+            if not re.search(self.done, str(error)):
+                raise
+
+
+OPERATIONS = {
+    "an upgrade of the first version": Operation(
+        a_file_of_the_first_version, opened(lambda repository, folder: None), as_one=True
+    ),
+    "an upgrade of the earlier package": Operation(
+        a_file_of_the_earlier_package, opened(lambda repository, folder: None), as_one=True
+    ),
+    "an upgrade of the earlier package without a write-ahead log": Operation(
+        functools.partial(a_file_of_the_earlier_package, journal_mode="DELETE"),
+        opened(lambda repository, folder: None),
+        as_one=True,
+    ),
+    "a fork": Operation(
+        a_file,
+        opened(lambda repository, folder: repository.fork_session("one", "fork", agent_id="ada", through_message=5)),
+        done="Session fork already exists",
+    ),
+    "a deletion": Operation(
+        a_file,
+        opened(lambda repository, folder: repository.delete_session("one")),
+        done="Session one does not exist",
+        removes="secret of one",
+    ),
+    "a deletion that cleans pages": Operation(
+        a_file, delete_and_clean, done="Session one does not exist", removes="secret of one"
+    ),
+    "a deletion that rewrites the file": Operation(
+        a_file, delete_and_rewrite, done="Session one does not exist", removes="secret of one"
+    ),
+    "a deletion of many": Operation(
+        a_file,
+        delete_many,
+        removes="secret of t",
+    ),
+    "a prune": Operation(
+        a_file,
+        commanded("prune", "--older-than", "0m", "--metadata", "user_id=42", "--yes"),
+        removes="secret of t",
+    ),
+    "a redaction": Operation(a_file, redact, removes="secret of live, ada, 7"),
+    "a backup": Operation(
+        a_file,
+        opened(lambda repository, folder: repository.backup(folder / "backup.db")),
+        done="backup.db . exists already",
+        makes="backup.db",
+    ),
+    "an export": Operation(
+        a_file, commanded("export", "-o", "{}/export.jsonl"), done="export.jsonl . exists already", makes="export.jsonl"
+    ),
+    "an import": Operation(
+        an_export,
+        commanded("import", "{}/export.jsonl", "--create"),
+        again=commanded("import", "{}/export.jsonl", "--create", "--replace"),
+    ),
+    "an import that replaces": Operation(
+        an_export_and_a_file,
+        commanded("import", "{}/export.jsonl", "--replace"),
+        removes="secret of t",
+    ),
+    "a copy from a file": Operation(two_files, opened(copy_rows), done="Session one already exists"),
+    "a copy from files": Operation(files_and_a_file, copy_from_files, done="Session one already exists"),
+    "copies from files": Operation(
+        files_and_a_file, commanded("copy", "file:{}/files", "{}/sessions.db", "--all", "--skip-existing")
+    ),
+    "copies from a file": Operation(
+        two_files, commanded("copy", "{}/source.db", "{}/sessions.db", "--all", "--skip-existing")
+    ),
+    "a vacuum": Operation(
+        a_file_with_unused_space, opened(lambda repository, folder: repository.vacuum()), at_last=nothing_is_unused
+    ),
+}
