@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository, schema
+from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
 from strands_sqlite_session_manager.cli import main
 
 from ..support import legacy_files
 from ..support.command_line import PATIENCE, READING, ROOT, WRITING, environment, fill, run
 from ..support.conversations import build
-from ..support.numbered_messages import SESSION, add_all, begin
+from ..support.numbered_messages import SESSION
 from ..support.workers import killed
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no os.fork to make a child with")
@@ -226,17 +226,6 @@ def test_a_file_that_cannot_even_be_read_is_an_error_in_one_line(db: Path) -> No
 # -- older files --
 
 
-def version_1(path: Path) -> None:
-    """Write a file as the first version of this package left it."""
-    migrations, schema.MIGRATIONS = schema.MIGRATIONS, schema.MIGRATIONS[:1]
-    version, schema.VERSION = schema.VERSION, 1
-    try:
-        with begin(path) as manager:
-            add_all(manager, range(3))
-    finally:
-        schema.MIGRATIONS, schema.VERSION = migrations, version
-
-
 def earlier_package(path: Path) -> None:
     legacy_files.write(path, legacy_files.example())
 
@@ -253,7 +242,7 @@ def empty(path: Path) -> None:
     path.touch()
 
 
-OLD = [version_1, earlier_package, earlier_package_without_log, earlier_package_in_use]
+OLD = [earlier_package, earlier_package_without_log, earlier_package_in_use]
 
 
 @pytest.mark.parametrize("write", [*OLD, empty])

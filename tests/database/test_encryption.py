@@ -96,20 +96,23 @@ def decrypted(path: Path) -> bytes:
     return b"".join(pages)
 
 
-def test_deleted_and_redacted_text_cannot_be_read_with_the_key_either(path: Path) -> None:
+def test_after_a_vacuum_deleted_and_redacted_text_cannot_be_read_with_the_key_either(path: Path) -> None:
     manager, agent = talk(path)
     for number in range(30):
         manager.create_message("island", "default", message(2 + number, f"{SECRET}, {number} paces " * 20))
     manager.fork_session("island", "isle")
-    manager._database.empty_log()
+    manager.close()
     assert decrypted(path).count(SECRET.encode()) > 1000
-    manager.delete_session("island")
-    manager.delete_session("isle")
-    assert decrypted(path).count(SECRET.encode()) == 0
+    with SQLiteSessionRepository(path, connect=connect_encrypted) as repository:
+        repository.delete_session("island")
+        repository.delete_session("isle")
+        repository.vacuum()
+        assert decrypted(path).count(SECRET.encode()) == 0
 
     manager, agent = talk(path)
     agent.model = ScriptedModel(REDACT_INPUT)
     agent("the parrot must not know")
+    manager.vacuum()
     assert decrypted(path).count(b"parrot") == 0
     assert decrypted(path).count(SECRET.encode()) > 0
 

@@ -26,8 +26,8 @@ from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionType
 
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
-from strands_sqlite_session_manager.schema import VERSION
 
+from ..support import layout
 from ..support.legacy_files import LAYOUT, TABLES, Contents, example, fill, large, read, rows, told, write, write_in_use
 from ..support.numbered_messages import SESSION, live_agent, text
 from ..support.scripted_model import ScriptedModel
@@ -58,12 +58,12 @@ def test_an_upgrade_keeps_every_session_agent_message_and_orchestrator(
     for _ in range(2):  # the second time, there is nothing to do
         with SQLiteSessionRepository(path) as repository:
             assert told(read(repository, contents)) == told(contents)
-        assert query(path, "PRAGMA user_version") == [(VERSION,)]
+        assert query(path, "PRAGMA user_version") == [(layout.version(),)]
         assert query(path, "PRAGMA journal_mode") == [("wal",)]
         assert query(path, "PRAGMA foreign_key_check") == []
         assert query(path, "PRAGMA integrity_check") == [("ok",)]
         tables = query(path, "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")
-        assert tables == [(name,) for name in sorted(TABLES)]
+        assert tables == [(name,) for name in sorted(layout.columns())]
     times = query(path, "SELECT created_at, updated_at FROM multi_agents")
     assert times == [("2024-05-06T07:08:09+00:00", "2024-05-06T07:08:10+00:00")] * 2
 

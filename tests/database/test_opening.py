@@ -15,7 +15,6 @@ import pytest
 from strands.types.exceptions import SessionException
 
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
-from strands_sqlite_session_manager.schema import VERSION
 
 from ..support.numbered_messages import AGENT, SESSION, add, add_all, begin, live_agent, numbers, text
 from ..support.workers import PATIENCE, in_processes, in_threads, killed, killed_at_size
@@ -167,14 +166,13 @@ def test_a_process_killed_at_any_moment_while_it_created_the_file_leaves_one_tha
 # -- the schema --
 
 
-def test_a_new_file_has_the_four_tables_in_wal_mode_and_says_whose_it_is(tmp_path: Path) -> None:
+def test_a_new_file_has_the_documented_columns_in_wal_mode_and_says_whose_it_is(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     begin(path).close()
     assert query(path, "PRAGMA journal_mode") == [("wal",)]
     assert query(path, "PRAGMA page_size") == [(4096,)]
     assert query(path, "PRAGMA application_id") == [(0x53745353,)]
-    assert query(path, "PRAGMA user_version") == [(VERSION,)]
-    assert {name for (name,) in query(path, "SELECT name FROM sqlite_schema WHERE type = 'table'")} == set(COLUMNS)
+    assert query(path, "PRAGMA user_version")[0] > (0,)
     for table, columns in COLUMNS.items():
         assert {name for (name,) in query(path, f"SELECT name FROM pragma_table_info('{table}')")} >= columns
 

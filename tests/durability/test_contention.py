@@ -64,7 +64,7 @@ def crowd(folder: Path, *, processes: int, seed: int, seconds: float) -> None:
     for path in backups:
         verify_whole(path)
     verify_remembered(folder / "sessions.db", memories)
-    verify_erased(folder / "sessions.db", memories)
+    verify_vacuumed(folder / "sessions.db", memories)
 
 
 def verify_whole(path: Path) -> None:
@@ -118,10 +118,10 @@ def verify_remembered(path: Path, memories: list[Memory]) -> None:
             assert len(set(said)) == len(said)
 
 
-def verify_erased(path: Path, memories: list[Memory]) -> None:
-    """Nothing is left of what was redacted or deleted, once nobody looks at the past any more."""
-    with SQLiteSessionManager("the last to go", path) as manager:
-        manager.delete_session("the last to go")
+def verify_vacuumed(path: Path, memories: list[Memory]) -> None:
+    """A vacuum leaves nothing of what was redacted or deleted."""
+    with SQLiteSessionRepository(path) as repository:
+        repository.vacuum()
         content = b"".join(Path(f"{path}{suffix}").read_bytes() for suffix in ("", "-wal"))
     gone = {secret for memory in memories for secret in memory.secrets}
     gone |= {session_id for memory in memories for session_id in memory.deleted}

@@ -1,8 +1,9 @@
-"""A damaged file raises an error that says so, or still works: it never crashes, hangs, or returns another message.
+"""A damaged file raises an error or still works. Nothing crashes or hangs, and `check` reports what reads wrong.
 
 `support/damaged_files.py` damages copies of a file in every way it knows; `support/file_examination.py` then reads,
 resumes, converses, changes, and runs the command line on each. SQLite keeps no checksums, so damage inside a text shows
-only where it breaks the JSON. `check` reports all other damage that SQLite can detect.
+only where it breaks the JSON. `check` reports all other damage that SQLite can detect; until somebody runs it, a damaged
+index can lead to another row.
 """
 
 import os
@@ -15,9 +16,9 @@ import pytest
 from strands import Agent
 from strands.types.exceptions import SessionException
 
-from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository, tables
+from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
 
-from ..support import file_examination
+from ..support import file_examination, layout
 from ..support.command_line import fill, run
 from ..support.conversations import build
 from ..support.damaged_files import KINDS, OF_THE_LOG, PAGE, damaged
@@ -81,7 +82,7 @@ def examine_copies(sender: Any, folder: Path, numbers: Iterable[int]) -> None:
 
 # -- values --
 
-COLUMNS = [(table, column) for table, columns in tables.COLUMNS.items() for column in ("session_id", *columns)]
+COLUMNS = [(table, column) for table, columns in layout.columns().items() for column in columns]
 TYPES = ("x'7b7d'", "x'ff'", "5", "-1.5", "CAST(x'ff' AS TEXT)", "''", "'{}'", "'[]'", "'null'", "'{\"role\":5}'")
 
 
@@ -90,9 +91,6 @@ def findings_with(path: Path, table: str, column: str, value: str) -> list[str]:
     fill(path)
     with SQLiteSessionManager("ship", path, synchronous="NORMAL") as manager:
         manager.create_multi_agent("ship", Orchestrator("graph", {"x": 1}))
-    if (table, column) == ("sessions", "metadata"):  # through its indexes, SQLite would see that it is no JSON
-        for (name,) in query(path, "SELECT name FROM sqlite_master WHERE name LIKE 'sessions_with_%'"):
-            query(path, f'DROP INDEX "{name}"')
     try:
         query(path, f"UPDATE {table} SET {column} = {value} WHERE rowid = (SELECT min(rowid) FROM {table})")
     except sqlite3.IntegrityError:  # there is such a row already

@@ -10,13 +10,13 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from strands_sqlite_session_manager import SQLiteSessionRepository
-from strands_sqlite_session_manager.codec import timestamp
 
 from ..support.killable_operations import OPERATIONS, SESSIONS, Operation
 from ..support.records import query
@@ -68,7 +68,7 @@ class Rehearsed:
         self.folder = folder
         (folder / "template").mkdir()
         self.operation.prepare(folder / "template")
-        self.begun = timestamp()
+        self.begun = datetime.now(timezone.utc).isoformat()  # as Strands writes times
         self.before = self.parts(folder / "template")
         self.names = names(folder / "template") | {self.operation.makes or "sessions.db"}
         rehearsal = self.copy("rehearsal")
@@ -108,10 +108,10 @@ class Rehearsed:
         assert self.parts(folder) == self.after
 
     def finish_without_traces(self, folder: Path, removed: str) -> None:
-        """Expect that the next deletion takes along whatever traces the death has left of what was removed."""
+        """Expect that a vacuum takes away whatever traces the death has left of what was removed."""
         with SQLiteSessionRepository(folder / "sessions.db") as repository:  # open: closing it would empty the log
             self.do_again(folder)
-            repository.delete_session("last")
+            repository.vacuum()
             for name in ("sessions.db", "sessions.db-wal"):
                 assert removed.encode() not in (folder / name).read_bytes(), name
 

@@ -14,20 +14,14 @@ from hypothesis import strategies as st
 from strands.types.exceptions import SessionException
 
 from strands_sqlite_session_manager import SQLiteSessionRepository
-from strands_sqlite_session_manager import tables as tables_module
-from strands_sqlite_session_manager.schema import APPLICATION_ID
 
-from ..support import legacy_files
+from ..support import layout, legacy_files
 from ..support.command_line import fill
 from ..support.file_examination import use
 from .target import Target
 
-TABLES = ("sessions", "agents", "messages", "multi_agents")
-COLUMNS = (
-    *("session_id", "agent_id", "message_id", "multi_agent_id", "session_type", "metadata", "created_at", "updated_at"),
-    *("active_at", "revision", "state", "conversation_manager_state", "internal_state", "live_messages", "message"),
-    *("redact_message", "live_message", "data", "rowid", "x"),
-)
+TABLES = tuple(layout.columns())
+COLUMNS = (*dict.fromkeys(column for names in layout.columns().values() for column in names), "data", "rowid", "x")
 TYPES = ("TEXT", "INTEGER", "BLOB", "REAL", "", "ANY", "TEXT NOT NULL", "INTEGER PRIMARY KEY", "TEXT COLLATE NOCASE")
 VALUES = (
     *(
@@ -60,9 +54,7 @@ def _joined(parts: list[tuple[str, str]]) -> str:
     return ", ".join(" ".join(part) for part in parts)
 
 
-real_columns = st.sampled_from(
-    [(table, column) for table, names in tables_module.COLUMNS.items() for column in ("session_id", *names)]
-)
+real_columns = st.sampled_from([(table, column) for table, names in layout.columns().items() for column in names])
 updates = st.builds(lambda place, value: f"UPDATE {place[0]} SET {place[1]} = {value}", real_columns, values)
 effects = st.one_of(
     updates,
@@ -78,7 +70,7 @@ statements = st.one_of(
     updates,
     updates.map(lambda update: f"{update} WHERE rowid % 2"),
     st.builds("DROP TABLE {}".format, tables | st.just("notes")),
-    st.builds("DROP INDEX {}".format, st.sampled_from(["sessions_by_activity"])),
+    st.builds("DROP INDEX {}".format, st.sampled_from(layout.indexes())),
     st.builds("CREATE TABLE {} ({})".format, tables | st.just("notes"), _definitions.map(_joined)),
     st.builds(
         "CREATE VIEW {} AS SELECT {} AS {}, * FROM {}".format, tables, values, columns, tables | st.just("notes")
@@ -95,7 +87,6 @@ statements = st.one_of(
     st.builds("CREATE TRIGGER {} INSTEAD OF INSERT ON {} BEGIN {}; END".format, st.sampled_from("jk"), tables, effects),
     st.builds("CREATE INDEX i ON {} (json_extract({}, '$.x'))".format, tables, columns),
     st.builds("CREATE UNIQUE INDEX u ON {} ({})".format, tables, columns),
-    st.builds("CREATE INDEX sessions_with_{} ON sessions (session_id)".format, st.sampled_from(["zz", "ff", "", "61"])),
     st.builds(
         "PRAGMA {} = {}".format,
         st.sampled_from(["encoding", "auto_vacuum", "journal_mode"]),
@@ -107,7 +98,7 @@ statements = st.one_of(
 files = st.tuples(
     st.sampled_from(["ours", "ours", "ours", "earlier", "new"]),
     st.lists(statements, max_size=6),
-    st.sampled_from([None, None, APPLICATION_ID, 0, 1, -1]),
+    st.sampled_from([None, None, layout.application_id(), 0, 1, -1]),
     st.sampled_from([None, None, None, 0, 1, 2, 3, -1, -(2**31), 1000]),
 )
 

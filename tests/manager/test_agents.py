@@ -92,6 +92,7 @@ def test_what_a_guardrail_redacts_is_gone_from_the_file(name: str, tmp_path: Pat
     assert "[redacted]" in str(rows)
     assert SECRET not in str(rows)
 
+    manager.vacuum()
     manager.close()
     assert [path.name for path in tmp_path.iterdir()] == ["sessions.db"]
     assert SECRET.encode() not in (tmp_path / "sessions.db").read_bytes()

@@ -186,20 +186,6 @@ def test_a_deleted_id_can_be_used_again_from_nothing(path: Path) -> None:
         assert (summary.metadata, summary.message_count, summary.preview) == ({}, 2, "hello again")
 
 
-def test_deleted_texts_and_metadata_are_not_in_the_file_any_more(path: Path) -> None:
-    secret, user = "xyzzy plugh", "user-8271"
-    with SQLiteSessionRepository(path) as repository:
-        for number in range(20):
-            fill(repository, f"{number}", 1, user_id=user, title=secret)
-            add_message(repository, f"{number}", 1, f"{secret} " * 3000, message_id=3)
-        fill(repository, "kept", 2, user_id="another")
-        assert repository.delete_sessions(metadata={"user_id": user}) == 20
-        for name in (path, path.with_name(path.name + "-wal")):
-            content = name.read_bytes() if name.exists() else b""
-            assert secret.encode() not in content
-            assert user.encode() not in content
-
-
 # -- others, meanwhile --
 
 

@@ -341,6 +341,30 @@ def test_the_order_of_activity_outlives_a_vacuum(tmp_path: Path) -> None:
         assert manager.list_sessions() == before
 
 
+def test_nothing_notices_that_a_vacuum_has_renumbered_the_rows(path: Path) -> None:
+    with SQLiteSessionManager("doomed", path) as manager:
+        build(manager)("first in the file")
+    with SQLiteSessionManager("kept", path) as manager:
+        agent = build(manager)
+        for number in range(5):
+            agent(f"prompt {number}")
+        manager.delete_session("doomed")
+        manager.vacuum()
+        manager.fork_session("kept", "fork", through_message=3)
+        agent("prompt 5")
+        texts = [message.to_message()["content"][0]["text"] for message in manager.list_messages("kept", "default")]
+        assert texts == [text for number in range(6) for text in (f"prompt {number}", f"reply {number + 1}")]
+        found = [(match.session_id, match.message_id) for match in manager.search_messages("prompt", session_id="kept")]
+        assert found == [("kept", number) for number in (10, 8, 6, 4, 2, 0)]
+        assert manager.check() == []
+    assert repr(in_a_new_process(resume_session, "kept", path.parent)) == repr(held_by(agent))
+
+
+def resume_session(session_id: str, folder: Path) -> dict[str, Any]:
+    """Return what a new agent holds in a session."""
+    return held_by(build(open_session("sqlite", session_id, folder)))
+
+
 def test_a_database_in_memory_can_be_vacuumed() -> None:
     with SQLiteSessionManager("session", ":memory:") as manager:
         agent = build(manager)

@@ -190,6 +190,11 @@ class Examination:
             if not refused and not pointed and any(word in said for word in DAMAGED):
                 self.findings.append(f"{name}: does not point at check and backup: {said}")
 
+    def _find_unless_known(self, finding: str) -> None:
+        """Note that something wrong was returned, unless `check` reports the damage or cannot read the file either."""
+        if self.problems == []:
+            self.findings.append(f"{finding}, and check finds nothing")
+
     def commands(self, commands: tuple[tuple[str, ...], ...]) -> None:
         """Give commands, each of which is done, or fails in one line."""
         before = self.path.read_bytes()
@@ -232,12 +237,12 @@ class Examination:
             if listed is not None:
                 ids = [item.message_id for item in listed]
                 if not all(isinstance(number, int) for number in ids) or ids != sorted(set(ids)):
-                    self.findings.append(f"list_messages of {place}: not in order: {ids}")
+                    self._find_unless_known(f"list_messages of {place}: not in order: {ids}")
                 self.found.messages[place] = {item.message_id: written(item.to_message()) for item in listed}
             for number in list(self.expected.messages.get(place, ()))[::7]:
                 one = self._try("read_message", lambda p=place, n=number: repository.read_message(*p, n))
                 if one is not None and listed is not None and one.message_id != number:
-                    self.findings.append(f"read_message of {place} {number}: returns {one.message_id}")
+                    self._find_unless_known(f"read_message of {place} {number}: returns {one.message_id}")
             held = self._try("resume", lambda p=place: self._resume(*p))
             if held is not None:
                 self.found.held[place] = held
@@ -254,7 +259,7 @@ class Examination:
             return [written(said) for said in build(manager, agent_id=agent_id, **arguments).messages]
 
     def compare(self, sound: bool, only_the_end_may_be_missing: bool) -> None:
-        """Compare what was read with what was stored: it is equal, or its damage is known to `check`."""
+        """Compare what was read with what was stored: it is equal, or `check` reports the damage."""
         if not sound and self.problems == []:
             self.findings.append("check finds nothing, SQLite does")
         every = {text for messages in self.expected.messages.values() for text in messages.values()}
@@ -262,7 +267,7 @@ class Examination:
             stored = self.expected.messages.get(place, {})
             for number, text in messages.items():
                 if text != stored.get(number) and text in every:
-                    self.findings.append(f"list_messages of {place}: {number} is another message: {text[:90]}")
+                    self._find_unless_known(f"list_messages of {place}: {number} is another message: {text[:90]}")
             self._count(
                 f"list_messages of {place}", list(messages.values()), list(stored.values()), only_the_end_may_be_missing
             )
@@ -272,19 +277,17 @@ class Examination:
                 self._count(f"resume of {place}", held, stored_held, False)
                 for number, text in enumerate(held):
                     if text in every and text not in stored_held:
-                        self.findings.append(f"resume of {place}: {number} is another message: {text[:90]}")
+                        self._find_unless_known(f"resume of {place}: {number} is another message: {text[:90]}")
         for key, state in self.found.orchestrators.items():
             if state != self.expected.orchestrators.get(key) and state in self.expected.orchestrators.values():
-                self.findings.append(f"read_multi_agent of {key}: the state of another one")
+                self._find_unless_known(f"read_multi_agent of {key}: the state of another one")
 
     def _count(self, name: str, found: list[str], stored: list[str], only_the_end_may_be_missing: bool) -> None:
         if only_the_end_may_be_missing:
             if found != stored[: len(found)]:
                 self.findings.append(f"{name}: not as at any moment before")
-        elif len(found) != len(stored) and self.problems == []:
-            self.findings.append(
-                f"{name}: {len(found)} messages in the place of {len(stored)}, and check finds nothing"
-            )
+        elif len(found) != len(stored):
+            self._find_unless_known(f"{name}: {len(found)} messages instead of {len(stored)}")
 
     def write(self) -> None:
         """Converse, and change whatever can be changed."""

@@ -2,28 +2,17 @@
 
 import functools
 import re
-import sqlite3
 import tempfile
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
 from strands.agent.conversation_manager import SlidingWindowConversationManager
 from strands.session.file_session_manager import FileSessionManager
 from strands.types.exceptions import SessionException
 from strands.types.session import SessionAgent, SessionMessage
 
-from strands_sqlite_session_manager import (
-    SQLiteSessionManager,
-    SQLiteSessionRepository,
-    copy_session,
-    deletion,
-    erasure,
-    pages,
-    schema,
-)
+from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository, copy_session
 from strands_sqlite_session_manager.stores import FileSessionRepository
 
 from .command_line import run
@@ -66,22 +55,6 @@ def _filled(word: str) -> bytes:
 
 def a_file(folder: Path) -> None:
     fill(folder / "sessions.db")
-
-
-def a_file_of_the_first_version(folder: Path) -> None:
-    with pytest.MonkeyPatch.context() as past:
-        past.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
-        past.setattr(schema, "VERSION", 1)
-        SQLiteSessionRepository(folder / "sessions.db").close()
-    fill(folder / "now.db")
-    with closing(sqlite3.connect(folder / "sessions.db", isolation_level=None)) as connection:
-        connection.execute("ATTACH ? AS now", (str(folder / "now.db"),))
-        connection.execute("BEGIN")
-        for table in ("sessions", "agents", "messages"):
-            names = ", ".join(name for _, name, *_ in connection.execute(f"PRAGMA main.table_info({table})"))
-            connection.execute(f"INSERT INTO {table} ({names}) SELECT {names} FROM now.{table} ORDER BY rowid")
-        connection.execute("COMMIT")
-    (folder / "now.db").unlink()
 
 
 def a_file_of_the_earlier_package(folder: Path, journal_mode: str = "WAL") -> None:
@@ -140,33 +113,8 @@ def commanded(*arguments: str) -> Work:
     return work_in
 
 
-def delete_and_clean(folder: Path) -> None:
-    """Delete a session as from a file in which every page needs to be cleaned."""
-    search = pages.PagesOnDisk.search
-
-    def suspect_all(file: pages.PagesOnDisk) -> tuple[dict[int, bytes], dict[int, list[int]]]:
-        with pytest.MonkeyPatch.context() as suspicious:
-            suspicious.setattr(pages, "holds_text", lambda page: page[0] in pages._WITH_VALUES and any(page[3:5]))
-            return search(file)
-
-    with pytest.MonkeyPatch.context() as unclean, SQLiteSessionRepository(folder / "sessions.db") as repository:
-        unclean.setattr(pages.PagesOnDisk, "search", suspect_all)
-        repository.delete_session("one")
-
-
-def delete_and_rewrite(folder: Path) -> None:
-    """Delete a session where pages cannot be cleaned one by one."""
-    with pytest.MonkeyPatch.context() as elsewhere, SQLiteSessionRepository(folder / "sessions.db") as repository:
-        elsewhere.setattr(erasure, "_clean", lambda *_: False)
-        repository.delete_session("one")
-
-
-@opened
 def delete_many(repository: SQLiteSessionRepository, folder: Path) -> None:
-    """Delete sessions as slowly as a machine would that needs a transaction for each."""
-    with pytest.MonkeyPatch.context() as slow:
-        slow.setattr(deletion, "_DELETING", 0)
-        repository.delete_sessions(metadata={"user_id": "42"})
+    repository.delete_sessions(metadata={"user_id": "42"})
 
 
 def redact(folder: Path) -> None:
@@ -223,9 +171,6 @@ class Operation:
 
 
 OPERATIONS = {
-    "an upgrade of the first version": Operation(
-        a_file_of_the_first_version, opened(lambda repository, folder: None), as_one=True
-    ),
     "an upgrade of the earlier package": Operation(
         a_file_of_the_earlier_package, opened(lambda repository, folder: None), as_one=True
     ),
@@ -245,15 +190,9 @@ OPERATIONS = {
         done="Session one does not exist",
         removes="secret of one",
     ),
-    "a deletion that cleans pages": Operation(
-        a_file, delete_and_clean, done="Session one does not exist", removes="secret of one"
-    ),
-    "a deletion that rewrites the file": Operation(
-        a_file, delete_and_rewrite, done="Session one does not exist", removes="secret of one"
-    ),
     "a deletion of many": Operation(
         a_file,
-        delete_many,
+        opened(delete_many),
         removes="secret of t",
     ),
     "a prune": Operation(

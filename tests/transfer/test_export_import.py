@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository, StaleSessionException
-from strands_sqlite_session_manager.activity import ACTIVE_AT
 
 from ..support import legacy_files
 from ..support.command_line import fill, in_a_process, run
@@ -67,11 +66,11 @@ def everything(path: Path) -> dict[str, list[Any]]:
                 )
                 for row in cursor.fetchall()
             )
+    with SQLiteSessionRepository(path) as repository:
         found["activity"] = sorted(
-            (("session_id", session_id), active_at)
-            for session_id, active_at in connection.execute(f"SELECT session_id, {ACTIVE_AT} FROM sessions").fetchall()
+            (("session_id", each.session_id), each.updated_at) for each in repository.list_sessions()
         )
-        return found
+    return found
 
 
 def session_ids(path: Path) -> set[str]:
@@ -232,13 +231,14 @@ def test_replaced_sessions_are_as_they_were_exported(db: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", ["", "not JSON\n"], ids=["done", "broken later"])
-def test_what_was_replaced_is_gone_from_the_disk(ending: str, db: Path) -> None:
+def test_vacuum_leaves_nothing_of_what_an_import_replaced(ending: str, db: Path) -> None:
     secret = "nobody must ever know this"
     text = exported(db)
     with SQLiteSessionManager("ship", db) as manager:  # which keeps the log
         build(manager)(secret)
         assert secret.encode() in db.with_name("sessions.db-wal").read_bytes()
         assert imported(db, text + ending, "--replace")[0] == (1 if ending else 0)
+        manager.vacuum()
         holding = [path.name for path in db.parent.iterdir() if secret.encode() in path.read_bytes()]
     assert holding == []
 
