@@ -1,4 +1,4 @@
-"""Fixtures that several test modules share."""
+"""Options and fixtures for all tests."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

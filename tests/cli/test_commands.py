@@ -1,4 +1,4 @@
-"""The command line: what each command prints, for people and for programs, its exit codes, and which file it takes."""
+"""What each command prints for people and for programs, its exit codes, and which file it uses."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""`strands-sqlite copy FROM TO`: which sessions it copies, what it says, and what it never says."""
+"""`strands-sqlite copy FROM TO`: which sessions it copies, what it prints, and what it never prints."""
 
 import hashlib
 import importlib.metadata

@@ -1,4 +1,4 @@
-"""The command line on a terminal, and elsewhere: who is asked, colours, widths, and readers that have had enough."""
+"""The command line on a terminal and off it: prompts, colors, widths, and readers that close the pipe."""
 
 import json
 import os

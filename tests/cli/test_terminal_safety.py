@@ -1,4 +1,4 @@
-"""Nothing that a conversation, a name or an argument holds reaches the terminal so that the terminal obeys it."""
+"""Nothing in a conversation, a name, or an argument reaches the terminal in a form that controls it."""
 
 import json
 import re

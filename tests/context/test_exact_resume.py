@@ -1,16 +1,17 @@
-"""The promise: a new agent on a session is what the last one on it was, whatever had happened to that.
+"""Build an agent on an existing session and it is exactly what the last one was, whatever happened to that one.
 
-Each history of the battery is lived through here and resumed in a process that was born afterwards.
+Each history of `support/histories` happens in this process, and another process resumes it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from strands.hooks import AfterInvocationEvent, HookRegistry, registry
 
-from ..support.fresh_processes import in_a_new_process
+from ..support.fresh_processes import another_process, in_a_new_process
 from ..support.histories import HISTORIES, SESSION, resume
 from ..support.histories.history import accepts, call, say
 from ..support.histories.turns import answers
@@ -40,8 +41,15 @@ def life(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         yield Life(request.param, manager, path)
 
 
-def test_a_new_agent_in_a_new_process_holds_what_the_live_one_held(life: Life) -> None:
-    assert in_a_new_process(resume, life.name, life.path) == life.manager.held["default"]
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[Callable[..., Any]]:
+    """Another process, in which no agent of this module has lived."""
+    with another_process() as call:
+        yield call
+
+
+def test_a_new_agent_in_another_process_holds_what_the_live_one_held(life: Life, elsewhere: Callable[..., Any]) -> None:
+    assert elsewhere(resume, life.name, life.path) == life.manager.held["default"]
 
 
 def test_the_log_is_what_was_said(life: Life) -> None:

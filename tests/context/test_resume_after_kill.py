@@ -1,4 +1,4 @@
-"""The promise at any moment of death: what was announced before a process was killed is what a new agent holds."""
+"""Kill a process at any moment: a new agent holds what the last event before the kill announced."""
 
 import random
 import signal
@@ -13,6 +13,7 @@ from ..support.histories import HISTORIES, SESSION
 from ..support.histories.history import say
 from ..support.killable_agents import DATABASE, live, live_on_borrowed_time, read_diary
 from ..support.recording_manager import Recorder, held, written
+from ..support.tiers import tier
 
 if not hasattr(signal, "SIGKILL"):
     pytest.skip("this system kills in another way", allow_module_level=True)
@@ -28,21 +29,27 @@ CONFIGURED_AS = (
     "a hook that inserts one before a model call",
 )
 DEATHS = 12
-"""How many moments of each life are tried; it has some two hundred."""
+"""How many moments of each life the long tests try; it has some two hundred."""
 
 
-@pytest.fixture(params=CONFIGURED_AS)
+@pytest.fixture(params=tier(CONFIGURED_AS, quick=["a sliding window", "a summary"]))
 def name(request: pytest.FixtureRequest) -> str:
     """How the agent is configured."""
     if HISTORIES[request.param].missing:
         pytest.skip(HISTORIES[request.param].missing)
-    return request.param
+    return str(request.param)
 
 
-def test_a_killed_process_resumes_to_the_last_event_that_was_announced(name: str, tmp_path: Path) -> None:
+@pytest.fixture
+def deaths(name: str, request: pytest.FixtureRequest) -> int:
+    """How many moments to try: all in the long tests, a few in the quick ones."""
+    return DEATHS if request.node.get_closest_marker("long") else 4
+
+
+def test_a_killed_process_resumes_to_the_last_event_that_was_announced(name: str, deaths: int, tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
     moments = in_a_new_process(live, name, tmp_path / "whole")
-    for last in random.Random(name).sample(range(1, moments + 1), DEATHS):
+    for last in random.Random(name).sample(range(1, moments + 1), deaths):
         folder = tmp_path / str(last)
         folder.mkdir()
         with pytest.raises(BrokenProcessPool):
@@ -58,11 +65,13 @@ def test_a_killed_process_resumes_to_the_last_event_that_was_announced(name: str
             assert held(HISTORIES[name].build(again)) == manager.held.get("default", held(agent))
 
 
-def test_a_process_killed_at_any_instruction_has_stored_an_event_whole_or_not_at_all(name: str, tmp_path: Path) -> None:
+def test_a_process_killed_at_any_instruction_has_stored_an_event_whole_or_not_at_all(
+    name: str, deaths: int, tmp_path: Path
+) -> None:
     (tmp_path / "whole").mkdir()
     seconds = in_a_new_process(live_on_borrowed_time, name, tmp_path / "whole")
     chance = random.Random(name)
-    for number in range(DEATHS):
+    for number in range(deaths):
         folder = tmp_path / str(number)
         folder.mkdir()
         with suppress(BrokenProcessPool):  # or it outlived its time

@@ -1,4 +1,4 @@
-"""The promise across generations: resumed and continued ten times over, while the context is managed all along."""
+"""Ten agents continue one session, one after the other, and each resumes exactly while the context is managed."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +11,7 @@ from ..support.histories import HISTORIES, SESSION
 from ..support.histories.history import History, call, say
 from ..support.recording_manager import Log, Recorder, held, written
 from ..support.scripted_model import OVERFLOW, REDACT_INPUT
+from ..support.tiers import every
 
 GENERATIONS = 10
 CONFIGURED_AS = (
@@ -33,7 +34,7 @@ CONFIGURED_AS = (
 )
 
 
-@pytest.fixture(params=CONFIGURED_AS)
+@pytest.fixture(params=every(5, CONFIGURED_AS))
 def history(request: pytest.FixtureRequest) -> History:
     """A way to build an agent."""
     history = HISTORIES[request.param]

@@ -1,4 +1,4 @@
-"""The promise after any history at all: random lives, with an in-memory copy of what was held as the reference."""
+"""After any random history, a new agent holds what the live one held; a copy in memory is the reference."""
 
 import copy
 import json
@@ -6,6 +6,7 @@ import logging
 import shutil
 import tempfile
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -231,11 +232,23 @@ class RandomLife(RuleBasedStateMachine):
 
 @pytest.mark.timeout(900)  # what fails is made smaller first, which takes its time
 def test_any_history_resumes_to_what_the_agent_held(caplog: pytest.LogCaptureFixture) -> None:
+    live_at_random(20, caplog)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_hundreds_of_random_histories_resume_to_what_the_agent_held(
+    caplog: pytest.LogCaptureFixture, scaled: Callable[[int], int]
+) -> None:
+    live_at_random(scaled(2000), caplog)
+
+
+def live_at_random(examples: int, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, "strands")  # it warns of what it repairs, at length
     run_state_machine_as_test(
         RandomLife,
         settings=settings(
-            max_examples=60,
+            max_examples=examples,
             stateful_step_count=15,
             deadline=None,
             database=None,

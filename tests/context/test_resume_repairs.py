@@ -1,4 +1,4 @@
-"""Where Strands repairs a conversation as it restores it, so do we: the same agent comes out of either store."""
+"""Strands repairs broken tool use when it restores a conversation: the same agent comes out of either store."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""Every name of Strands' that this package leans on, checked by itself: a release that changes one fails here first."""
+"""Every name of Strands that this package relies on: a release that changes one fails here first."""
 
 import dataclasses
 import inspect

@@ -1,6 +1,6 @@
-"""Encryption at rest: connections that a person hands in, by SQLCipher's example.
+"""Encryption at rest: a `connect` function opens the connections, here with SQLCipher.
 
-The repository contract runs on them in `repository/test_contract.py`.
+`repository/test_contract.py` runs the repository contract on them.
 """
 
 import gc

@@ -1,4 +1,4 @@
-"""Files of the earlier community package are upgraded in place, whole or not at all, and agents resume from them."""
+"""Legacy files are upgraded in place, wholly or not at all, and agents resume from them."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""Opening: any number at the very first moment, one schema, and nothing half-made whenever a process dies."""
+"""Any number of users may open a file at its first moment, and a process that dies leaves nothing half made."""
 
 import os
 import random
@@ -49,11 +49,23 @@ def open_file(index: int, path: Path) -> None:
         assert repository.read_session(SESSION) is None
 
 
-def test_processes_that_open_a_new_file_at_its_first_moment_all_succeed(tmp_path: Path) -> None:
-    for number in range(100):
-        path = tmp_path / f"{number}.db"
+def open_new_files(folder: Path, count: int) -> None:
+    for number in range(count):
+        path = folder / f"{number}.db"
         in_processes(8, open_file, path)
         assert query(path, "PRAGMA journal_mode") == [("wal",)]
+
+
+def test_processes_that_open_a_new_file_at_its_first_moment_all_succeed(tmp_path: Path) -> None:
+    open_new_files(tmp_path, 10)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_processes_that_open_1_000_new_files_at_their_first_moment_all_succeed(
+    tmp_path: Path, scaled: Callable[[int], int]
+) -> None:
+    open_new_files(tmp_path, scaled(1000))
 
 
 def open_session(index: int, path: Path) -> None:
@@ -62,7 +74,7 @@ def open_session(index: int, path: Path) -> None:
 
 @AT_ONCE
 def test_all_that_start_a_new_session_at_once_share_it(tmp_path: Path, at_once: Callable[..., list[Any]]) -> None:
-    for number in range(5):
+    for number in range(3):
         path = tmp_path / f"{number}.db"
         at_once(8, open_session, path)
         ((metadata,),) = query(path, "SELECT metadata FROM sessions")
@@ -78,7 +90,7 @@ def build_agent(index: int, path: Path) -> list[Any]:
 def test_of_all_that_start_a_new_agent_at_once_one_creates_it_and_the_others_join(
     tmp_path: Path, at_once: Callable[..., list[Any]]
 ) -> None:
-    for number in range(5):
+    for number in range(3):
         path = tmp_path / f"{number}.db"
         held = at_once(8, build_agent, path)
         (created,) = {stored[0] for stored in query(path, "SELECT message FROM messages")}

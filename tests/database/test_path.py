@@ -1,11 +1,10 @@
-"""Where the database file is, that only its owner can read it, and what happens where there can be none."""
+"""Where the database file is, who can read it, and what happens where there cannot be one."""
 
 import os
 import stat
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from strands.types.exceptions import SessionException
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
 
 from ..support.records import agent, message, query
+from ..support.workers import forked
 
 VARIABLE = "STRANDS_SQLITE_DB_PATH"
 ROOT = Path(__file__).parents[2]
@@ -258,21 +258,22 @@ def test_a_name_that_is_too_long_is_refused(empty_folder: Path, open_database: A
     assert everything_below(empty_folder) == {}
 
 
-# The administrator may write everywhere, so this runs as nobody; what nobody cannot read is imported before.
-AS_NOBODY = """
-import os, sys
-from strands.types.exceptions import SessionException
-from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
+def refusals_of_nobody(path: Path) -> list[str]:
+    """Try to open a file as a user who may not write everywhere, as the administrator may; return the errors."""
 
-SQLiteSessionManager("warm up", ":memory:").close()
-if os.geteuid() == 0:
-    os.setuid(65534)
-for open_database in (SQLiteSessionRepository, lambda path: SQLiteSessionManager("home", path)):
-    try:
-        open_database(sys.argv[1])
-    except SessionException as error:
-        print(error)
-"""
+    def open_it(pipe: Connection) -> None:
+        SQLiteSessionManager("warm up", ":memory:").close()  # imports what nobody may not read
+        if os.geteuid() == 0:
+            os.setuid(65534)
+        for open_database in (SQLiteSessionRepository, lambda path: SQLiteSessionManager("home", path)):
+            try:
+                open_database(path)
+                pipe.send("")
+            except SessionException as error:
+                pipe.send(str(error))
+
+    with forked(open_it) as pipe:
+        return [pipe.recv(), pipe.recv()]
 
 
 @on_posix
@@ -304,10 +305,9 @@ def test_a_place_that_cannot_be_written_is_refused_and_left_as_it_was(path: str,
             for item in before:
                 os.chown(item, 65534, -1)
 
-        run = subprocess.run(
-            [sys.executable, "-c", AS_NOBODY, str(folder / path)], cwd=ROOT, capture_output=True, text=True, check=True
-        )
+        refusals = refusals_of_nobody(folder / path)
 
         (folder / locked).chmod(0o777)
-        assert run.stdout.count(f"{(folder / path).resolve()} | ") == 2, run.stderr
+        for refusal in refusals:
+            assert refusal.startswith(f"{(folder / path).resolve()} | ")
         assert everything_below(folder) == before

@@ -1,4 +1,4 @@
-"""Forks: whatever a process is doing with a file, a child may use it too, and neither can hurt the other."""
+"""A process may fork whatever it is doing with a file: parent and child both go on, and neither harms the other."""
 
 import gc
 import itertools

@@ -1,4 +1,4 @@
-"""Files that are not ours, not SQLite or too new are refused with a clear error, and not a byte of them changes."""
+"""Files that are not ours, not SQLite, or too new are refused with a clear error, and no byte of them changes."""
 
 import os
 import random

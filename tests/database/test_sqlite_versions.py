@@ -1,4 +1,4 @@
-"""SQLite as old as we can use it: below that, a clear error before a file is touched."""
+"""An SQLite that is too old is refused with a clear error before a file is touched."""
 
 import sqlite3
 from collections.abc import Iterator

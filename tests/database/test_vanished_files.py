@@ -1,7 +1,7 @@
-"""A database file deleted or replaced under a living manager is an error, never a silent loss.
+"""Deleting or replacing a database file in use is an error at the next use, never a silent loss.
 
-Nothing is written to the file that is gone, nothing of it reaches the one that took its place, and a
-new manager on the path finds exactly what is there.
+Nothing is written to the file that is gone, nothing of it reaches the file that took its place, and a new manager on
+the path finds exactly what is there.
 """
 
 import os

@@ -1,7 +1,7 @@
-"""README.md and the other documents: every block, command, signature and link in them is tried, as it stands there.
+"""Every block, command, signature, and link of the documentation is tried as it is written.
 
-The blocks of a section are run one after the other, in a temporary folder with a few files. What there is no rule for
-fails, so that nothing new can be written that is not tried.
+The blocks of a section run in order, in a temporary folder with a few files. Anything without a rule fails, so nothing
+untried can be written.
 """
 
 import re
@@ -39,7 +39,9 @@ from ..support.documentation_rules import (
 from ..support.markdown import Document, Section, codes, read
 from ..support.scripted_model import ScriptedModel, tool_use
 
-DOCUMENTS = [read(path) for folder in (".", "examples", "docs") for path in sorted(ROOT.glob(f"{folder}/*.md"))]
+FOLDERS = (".github", "examples", "strands_sqlite_session_manager", "tests")
+PATHS = [*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md"))]
+DOCUMENTS = [read(path) for path in sorted(PATHS)]
 README = next(document for document in DOCUMENTS if document.path == ROOT / "README.md")
 
 

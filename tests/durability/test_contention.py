@@ -1,7 +1,7 @@
-"""Contention: many processes do everything there is to do to one file, for as long as they like.
+"""Many processes do everything there is to do with one file, for as long as they like.
 
-No error comes but those that the contract names, and no writer waits in vain. What returned is there, what was deleted
-is not, message ids have no gaps, and nobody, no backup either, sees a part of what is written as one.
+Only documented errors occur, and no writer waits in vain. What returned is stored, what was deleted is gone, message
+ids have no gaps, and neither a reader nor a backup sees part of a transaction.
 """
 
 import threading

@@ -1,13 +1,12 @@
-"""A disk that is full or fails: an error that names the file, nothing half-done, and work goes on when it works again.
+"""A full or failing disk is an error that names the file, leaves nothing half done, and ends when the disk works again.
 
-At some request to the disk (fast) or at every one (long), the disk fails in one of several ways, in the middle of all
-kinds of work on a file. The work is done by a child process; what is on the disk is looked at by this one.
+The disk fails in one of several ways, at some of the requests that a piece of work makes (quick) or at each (long). A
+child process does the work; this process looks at what is on the disk.
 """
 
 import ctypes
 import os
 import random
-import resource
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -78,11 +77,11 @@ def test_a_disk_that_fails_is_an_error_and_work_goes_on_when_it_works(name: str,
     def some(counts: dict[int, int]) -> list[Fault]:
         chance = random.Random(name)
         kinds = [fault for fault in FAULTS.values() if counts[fault["error"]]]
-        return [Fault(chance.randrange(counts[kind["error"]]), **kind) for kind in chance.choices(kinds, k=6)]
+        return [Fault(chance.randrange(counts[kind["error"]]), **kind) for kind in chance.choices(kinds, k=3)]
 
     failures, wrong = try_out(name, some, tmp_path)
     assert wrong == []
-    assert failures > 2
+    assert failures > 0
 
 
 @pytest.mark.long
@@ -103,6 +102,8 @@ def test_at_whatever_request_a_disk_fails_work_goes_on_when_it_works(
 
 def limit(size: int) -> None:
     """Let no file of this process grow beyond a size."""
+    import resource  # not on Windows
+
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
 

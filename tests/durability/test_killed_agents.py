@@ -1,7 +1,7 @@
-"""Killed while agents converse, again and again on one file: nothing that was stored is lost, nothing is there in part.
+"""Agents are killed while they converse, again and again on one file: nothing stored is lost or there in part.
 
-In every life, agents of several sessions talk in threads of one process, with tools, pictures and sliding windows,
-until SIGKILL ends it at a random moment. What they have stored they have written into a diary outside the database.
+Each time, agents of several sessions converse in threads of one process, with tools, pictures, and sliding windows,
+until SIGKILL ends it at a random moment. They write what they have stored into a diary outside the database.
 """
 
 import os

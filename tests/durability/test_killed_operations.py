@@ -1,7 +1,7 @@
-"""Killed in the midst of an operation on the file: it has happened wholly or not at all, and works when it is repeated.
+"""An operation that is killed has happened wholly or not at all, and works when it is repeated.
 
-What each operation does to one of its parts, mostly a session, is done in one step. A death, or several in a row, may
-come between the parts, and at any system call within one.
+An operation on several sessions handles each in one step. One or more kills may come between the steps, and at any
+system call within one.
 """
 
 import os
@@ -161,9 +161,9 @@ def die_at_random(rehearsed: Rehearsed, rounds: int) -> None:
 
 def test_an_operation_that_was_killed_has_done_each_part_wholly_or_not_at_all(rehearsed: Rehearsed) -> None:
     if can_trace():
-        die_at_system_calls(rehearsed, 2)
+        die_at_system_calls(rehearsed, 1)
     else:
-        die_at_random(rehearsed, 2)
+        die_at_random(rehearsed, 1)
 
 
 @pytest.mark.long

@@ -1,4 +1,4 @@
-"""Any number of processes and threads write to one file, and every message arrives, in order, without an error."""
+"""Any number of processes and threads write to one file, and every message arrives, in order and without an error."""
 
 import json
 import sqlite3

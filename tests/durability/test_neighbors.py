@@ -1,4 +1,4 @@
-"""What others have in the file or on the stack is left alone, waited for, and not mistaken for damage."""
+"""What other programs have in the file, or other code on the stack, is left alone and not mistaken for damage."""
 
 import re
 import sqlite3

@@ -1,4 +1,4 @@
-"""A process that is stopped while it creates, upgrades or reads the file: others wait for `timeout`, or not at all."""
+"""A process that is stopped while it creates, upgrades, or reads a file holds up others for `timeout` at most."""
 
 import os
 import re

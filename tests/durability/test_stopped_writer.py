@@ -1,6 +1,6 @@
-"""A process that is stopped in the middle of a write keeps other writers waiting for `timeout`, and no longer.
+"""A process that is stopped in the middle of a write holds up other writers for `timeout`, and no longer.
 
-They are told which file, and how long they waited. Readers do not notice. When the process goes on, everybody does,
+The error names the file and how long they waited. Readers do not notice. When the process continues, everybody does,
 and nothing is lost.
 """
 

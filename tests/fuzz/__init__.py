@@ -1,4 +1,4 @@
-"""Fuzzing: what the package takes from outside, each kind as one property that any input must have.
+"""Fuzzing: for each kind of input from outside, one property that every input must have.
 
-`test_fuzz.py` runs them by chance; `python -m tests.fuzz` lets a fuzzer look for new paths through the package.
+`test_fuzz.py` tries random inputs; `python -m tests.fuzz` lets a fuzzer look for new paths through the package.
 """

@@ -1,7 +1,7 @@
 """Drive a target by coverage: `python -m tests.fuzz TARGET [options of libFuzzer]`.
 
-The fuzzer is atheris (`pip install atheris`), which there is for Linux. For example, for ten minutes, with what was
-found worth keeping in a folder:
+The fuzzer is atheris (`pip install atheris`), which is available for Linux. For ten minutes, keeping interesting inputs
+in a folder:
 
     python -m tests.fuzz lines -max_total_time=600 -timeout=60 corpus/
 """

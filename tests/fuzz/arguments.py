@@ -1,6 +1,6 @@
-"""The command line: any arguments are done, or fail in one line, or are wrong usage; nothing is written elsewhere.
+"""Command lines: any arguments work, fail in one line, or are wrong usage, and write nothing elsewhere.
 
-Every path stays in a folder of its own: what is drawn has no slash but in names that are known to lead nowhere else.
+Every path stays in a folder of its own: drawn text has no slash except in names known to lead nowhere else.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
-"""Ids of sessions, agents and orchestrators.
+"""Ids of sessions, agents, and orchestrators.
 
-Every value is refused as upstream refuses it, or can be used wherever an id can, and leads to nothing else.
+Every value is refused as upstream refuses it, or works wherever an id is used and leads to nothing else.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""JSON Lines: whatever an import is given is refused in one line, or stored so that all of it can be used."""
+"""JSON Lines: an import refuses a line, or stores it so that all of it can be used."""
 
 import functools
 import json

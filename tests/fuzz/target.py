@@ -1,4 +1,4 @@
-"""A target of fuzzing: a property of every input, to be tested by chance or driven by a fuzzer."""
+"""A fuzzing target: a property of every input, tested with random ones or driven by a fuzzer."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Target:
 
     inputs: st.SearchStrategy[Any]
     check: Callable[[Any], None]
-    examples: int = 20
+    examples: int = 12
 
     def test(self, examples: int | None = None) -> Any:
         """Return the hypothesis test, whose `hypothesis.fuzz_one_input` takes bytes.

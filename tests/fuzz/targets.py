@@ -1,4 +1,4 @@
-"""All targets by their names."""
+"""All targets by name."""
 
 from . import arguments, foreign, ids, lines, values
 from .target import Target

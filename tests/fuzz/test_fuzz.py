@@ -1,7 +1,7 @@
 """Whatever comes from outside has a result or a documented exception: ids, values, imports, arguments, whole files.
 
-The properties are in `tests/fuzz/`. Here they are tried by chance; the last test lets a fuzzer look for inputs that
-lead through every branch of the package, where atheris is installed.
+The properties are in this folder. The quick tests try random inputs; the last test lets a fuzzer look for inputs that
+reach every branch of the package, if atheris is installed.
 """
 
 import importlib.util

@@ -1,6 +1,6 @@
 """Messages and states.
 
-What is JSON comes out equal, types included; all else is refused with its place, and stores nothing.
+JSON comes out equal, types included; everything else is refused with its place and stores nothing.
 """
 
 import functools

@@ -1,12 +1,13 @@
-"""Whatever an agent has been through, the next one on its session holds the same, in another process too.
+"""Whatever an agent has been through, the next one on its session holds the same, even in another process.
 
-And what is stored are the messages that Strands' own `FileSessionManager` stores.
+The stored messages are those that Strands' own `FileSessionManager` stores.
 """
 
 import asyncio
 import sqlite3
 import struct
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,9 @@ from ..support.conversations import (
     resume_conversation,
     shout,
 )
-from ..support.fresh_processes import held_by, in_a_new_process, open_session
+from ..support.fresh_processes import another_process, held_by, in_a_new_process, open_session
 from ..support.scripted_model import ScriptedModel, tool_use
+from ..support.tiers import every
 
 
 def said(manager: Any, agent_id: str = "default") -> list[dict[str, Any]]:
@@ -45,13 +47,22 @@ def texts(messages: list[Any]) -> list[str]:
     return [message["content"][0]["text"] for message in messages]
 
 
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[Callable[..., Any]]:
+    """Another process, in which no agent of this module has lived."""
+    with another_process() as call:
+        yield call
+
+
 @pytest.mark.parametrize("name", CONVERSATIONS)
-def test_a_new_process_resumes_to_what_the_live_agent_held(name: str, tmp_path: Path) -> None:
+def test_another_process_resumes_to_what_the_live_agent_held(
+    name: str, elsewhere: Callable[..., Any], tmp_path: Path
+) -> None:
     agent = CONVERSATIONS[name].play(open_session("sqlite", "session", tmp_path))
-    assert in_a_new_process(resume_conversation, name, tmp_path) == held_by(agent)
+    assert elsewhere(resume_conversation, name, tmp_path) == held_by(agent)
 
 
-@pytest.mark.parametrize("name", CONVERSATIONS)
+@pytest.mark.parametrize("name", every(3, CONVERSATIONS))
 def test_the_stored_messages_are_those_of_the_file_session_manager(name: str, tmp_path: Path) -> None:
     ours, theirs = (open_session(store, "session", tmp_path) for store in ("sqlite", "files"))
     CONVERSATIONS[name].play(ours)
@@ -61,7 +72,7 @@ def test_the_stored_messages_are_those_of_the_file_session_manager(name: str, tm
     assert numbers == list(range(len(said(theirs))))
 
 
-@pytest.mark.parametrize("name", [name for name in CONVERSATIONS if not name.startswith("interrupted")])
+@pytest.mark.parametrize("name", every(3, [name for name in CONVERSATIONS if not name.startswith("interrupted")]))
 def test_a_resumed_agent_goes_on_as_the_live_one_would_have(name: str, tmp_path: Path) -> None:
     live, other = tmp_path / "live", tmp_path / "other"
     agent = CONVERSATIONS[name].play(open_session("sqlite", "session", live))

@@ -1,4 +1,4 @@
-"""A spoken conversation is resumed as a written one is, its placeholders completed."""
+"""A spoken conversation resumes as a written one does, with its placeholders completed."""
 
 import asyncio
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""Building and closing: settings are checked before anything is created, and what is closed says so.
+"""Settings are checked before anything is created, and whatever is closed says so.
 
-Where the file is, and who can read it: `database/test_path.py`.
+`database/test_path.py` tests where the file is and who can read it.
 """
 
 import gc

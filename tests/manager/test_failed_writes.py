@@ -1,4 +1,4 @@
-"""A write that fails says why and changes nothing, and what it was to store is stored by the next one."""
+"""A failed write says why and changes nothing, and the next write stores what it should have stored."""
 
 import sqlite3
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""What a Graph or a Swarm has reached survives a restart, and nobody undoes what another one has reached.
+"""The progress of a Graph or Swarm survives a restart, and nobody undoes the progress of another process.
 
 Where Strands decides what runs again, `FileSessionManager` on the same version says what is right.
 """

@@ -1,4 +1,4 @@
-"""Of two agents that go on with the same conversation, the one that comes second is refused and nothing is lost."""
+"""Of two agents that continue one conversation, the second is refused, and nothing is lost."""
 
 import sqlite3
 import threading

@@ -1,6 +1,6 @@
-"""Whatever a file, an import or another store holds that cannot be read, no error repeats it.
+"""No error repeats unreadable content, whether it comes from a file, an import, or another store.
 
-The secret is in every message, tool input and output, state, metadata value and orchestrator, as it is or damaged.
+The secret is in every message, tool input and output, state, metadata value, and orchestrator, intact or damaged.
 """
 
 import json

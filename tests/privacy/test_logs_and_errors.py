@@ -1,7 +1,7 @@
-"""Whatever fails, nothing of a conversation is in a log, a warning, an exception or an error of the command line.
+"""Whatever fails, no log, warning, exception, or command-line error contains anything of a conversation.
 
-The secret is in every message, tool input and output, state, metadata value and orchestrator. Ids may be told, and the
-names of keys, which say where a value sits.
+The secret is in every message, tool input and output, state, metadata value, and orchestrator. Ids may appear, and so
+may the names of keys, which say where a value is.
 """
 
 import sqlite3

@@ -1,6 +1,6 @@
-"""The repository contract: what Strands' file and S3 managers and ours do alike, call by call.
+"""What Strands' file and S3 managers and ours do alike, call by call.
 
-Where ours is stricter than the other two, see `test_stricter_than_upstream.py`.
+`test_stricter_than_upstream.py` has the calls on which ours is stricter.
 """
 
 import re

@@ -1,6 +1,6 @@
-"""A value that JSON would change or cannot hold is refused with the place where it sits, and stores nothing.
+"""A value that JSON cannot hold exactly is refused with its place, and nothing is stored.
 
-A row whose JSON is broken is an error that names the row, and repeats nothing of what was said in it.
+A row whose JSON is broken is an error that names the row and repeats nothing of its content.
 """
 
 import sys

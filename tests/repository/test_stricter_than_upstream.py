@@ -1,6 +1,6 @@
-"""Where ours is deliberately stricter than Strands' file and S3 managers, which lose or change data in silence.
+"""Ours refuses calls on which Strands' file and S3 managers lose or change data in silence.
 
-Every refusal here leaves the file exactly as it was.
+Every refusal leaves the file exactly as it was.
 """
 
 from collections.abc import Iterator

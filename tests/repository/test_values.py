@@ -1,7 +1,7 @@
-"""What goes in comes out equal, whatever it is and wherever it sits, and is stored in the form that upstream uses.
+"""What goes in comes out equal, whatever it is and wherever it is, and is stored in upstream's form.
 
-"Equal" here is equal `repr`: unlike `==`, it takes one NaN for another, and tells 1 from 1.0 and True, 0.0 from
--0.0, and one order of keys from another.
+"Equal" means an equal `repr`: unlike `==`, it takes one NaN for another, and tells 1 from 1.0 and True, 0.0 from -0.0,
+and one order of keys from another.
 """
 
 import base64
@@ -55,7 +55,7 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
     max_leaves=12,
 )
-value_property = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+value_property = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 each_place = pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
 
 NAMED_VALUES: dict[str, Any] = {
@@ -183,7 +183,7 @@ def test_a_value_nested_as_deeply_as_is_accepted_can_be_read_from_a_deeper_stack
     assert read == b"\xff"
 
 
-@settings(value_property, max_examples=30)
+@settings(value_property, max_examples=15)
 @given(contents=st.lists(values, max_size=3))
 def test_a_resumed_agent_holds_any_messages_equal(
     tmp_path_factory: pytest.TempPathFactory, contents: list[Any]

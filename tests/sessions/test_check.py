@@ -1,4 +1,4 @@
-"""`check` finds every kind of damage and names the rows, and finds nothing in a file that is healthy."""
+"""`check` names the rows of every kind of damage, and finds nothing in a healthy file."""
 
 import random
 import sqlite3

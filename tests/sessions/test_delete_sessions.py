@@ -1,4 +1,4 @@
-"""The promise: what is named is deleted and counted, nothing else is touched, and others go on writing meanwhile."""
+"""The selected sessions are deleted and counted, nothing else is touched, and others go on writing meanwhile."""
 
 import os
 import sqlite3

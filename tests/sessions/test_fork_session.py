@@ -1,4 +1,4 @@
-"""The promise: a fork goes on from the end of a session, or from any message of it; the original never notices."""
+"""A fork continues from the end of a session, or from any message of it, and the original never notices."""
 
 import sqlite3
 import threading

@@ -1,4 +1,4 @@
-"""The promise: a listing shows the newest activity first, whoever was active, and however the file came to be."""
+"""A listing shows the newest activity first, whatever happened, and however the file came about."""
 
 import random
 import sqlite3

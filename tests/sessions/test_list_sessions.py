@@ -1,4 +1,4 @@
-"""The promise: a listing has all that a sidebar shows, page after page, of just the sessions that were asked for."""
+"""A listing has everything that a sidebar shows, page by page, of exactly the sessions that were asked for."""
 
 import dataclasses
 import random

@@ -1,4 +1,4 @@
-"""A copy of the file while it is in use, and a file without unused space."""
+"""A backup copies the file while it is in use, and a vacuum takes away its unused space."""
 
 import os
 import shutil

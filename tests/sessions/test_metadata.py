@@ -1,4 +1,4 @@
-"""The promise: what is known of a session is merged, changed, and finds it: any strings under any keys, exactly."""
+"""Metadata are any strings under any keys: merged, changed, and matched exactly."""
 
 import enum
 import itertools

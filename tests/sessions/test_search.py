@@ -1,4 +1,4 @@
-"""The promise: a search finds what was said, in any script, and nothing that nobody said; the newest first."""
+"""A search finds what was said, in any script, and nothing that nobody said; newest first."""
 
 import sys
 from collections.abc import Iterator

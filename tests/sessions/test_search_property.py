@@ -1,4 +1,4 @@
-"""The promise: a search finds the same messages as a look at every one of them, whatever the letters."""
+"""A search finds the same messages as reading every one of them does, whatever the letters."""
 
 import string
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A BidiAgent whose model says what a test tells it to, in the words of the installed Strands.
+"""A BidiAgent with a scripted model, in the events of the installed Strands.
 
 Importing this fails where Strands has no BidiAgent, or lacks what it needs.
 """

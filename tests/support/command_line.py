@@ -1,9 +1,10 @@
-"""The command line as a shell has it: in this process, in another one, and on a terminal."""
+"""Runs the command line in this process, in another one, and on a terminal."""
 
 import contextlib
 import functools
 import io
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -128,6 +129,10 @@ def on_a_terminal(
     import select
     import termios
 
+    def take_the_terminal() -> None:  # so that Control-C is a signal, even if these tests run in the background
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 25, columns, 0, 0))
     process = subprocess.Popen(
@@ -138,7 +143,7 @@ def on_a_terminal(
         cwd=ROOT,
         env=environment(variables),
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that Control-C is a signal
+        preexec_fn=take_the_terminal,
     )
     os.close(theirs)
     told = b""

@@ -1,7 +1,7 @@
-"""A crowd of processes on one file: what each of them does, sees and remembers.
+"""What each of many processes on one file does, sees, and remembers.
 
-Whatever has a known size tells it in its id, `room 3.7 of 20`, so that everybody can see whether it is whole.
-No id is used again once it was deleted.
+Whatever has a known size says so in its id, such as `room 3.7 of 20`, so everybody can tell whether it is whole. No id
+is used again after it was deleted.
 """
 
 import re

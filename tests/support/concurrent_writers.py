@@ -1,4 +1,4 @@
-"""What writers do that share a file, in processes of their own."""
+"""What processes do that write to one file at the same time."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Conversations of every kind, to be had live and then resumed elsewhere."""
+"""Short conversations of every kind, and `build` for a real agent with tools."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

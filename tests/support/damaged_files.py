@@ -1,4 +1,4 @@
-"""Damage to the bytes of a database file, its log and the log's index: a number chooses how, and where."""
+"""Damages the bytes of a database, of its write-ahead log, and of the log's index; a number chooses how and where."""
 
 import random
 import struct

@@ -1,4 +1,4 @@
-"""Sessions of the past: records that happened at the minute which a test says."""
+"""Stores sessions of the past: records of the minute that a test names."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone

@@ -1,8 +1,8 @@
-"""What a process asks of its disk, for tests to see and to answer: the system calls of SQLite, and those of Python.
+"""Intercepts what a process asks of its disk: the system calls of SQLite and of Python.
 
-SQLite's unix layer lets a program replace its system calls, which here is done through `ctypes` in the very library
-that Python's `sqlite3` uses. `fsync` is not among them: it is caught where SQLite asks for it, in the methods of each
-file that it opens. This cannot be undone, so it is for child processes only.
+SQLite's unix layer lets a program replace its system calls; `ctypes` does so in the library that Python's `sqlite3`
+uses. `fsync` is not among them, so it is intercepted in the methods of each file that SQLite opens. None of this can be
+undone: use it in child processes only.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""Work on a disk that fails: how it fails, and what comes of the work."""
+"""Makes a disk fail in the middle of some work, and reports what became of the work."""
 
 import errno
 import os

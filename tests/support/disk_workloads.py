@@ -1,4 +1,4 @@
-"""Work on a file that is interrupted by a disk that fails, and what is to be seen of it then."""
+"""Kinds of work that a failing disk interrupts, and what must be true of the file afterwards."""
 
 import json
 import sqlite3

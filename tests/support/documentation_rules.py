@@ -1,6 +1,6 @@
-"""What is done with the blocks and commands of a document: they are run where that is possible, and examined elsewhere.
+"""Rules for the blocks and commands of a document: run them where possible, inspect them elsewhere.
 
-What there is no rule for raises a `NoRuleError`.
+Anything without a rule raises a `NoRuleError`.
 """
 
 import ast

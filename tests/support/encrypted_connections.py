@@ -1,4 +1,4 @@
-"""SQLCipher as people use it with `connect`."""
+"""SQLCipher connections, as people pass them to `connect`."""
 
 import sqlite3
 from typing import Any

@@ -1,4 +1,4 @@
-"""Everything that can be done with a database file, done to one that may be damaged, and what came of it."""
+"""Does everything there is to do with a file that may be damaged, and reports what should not have happened."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""What this process creates, with the mode of every file and folder in its first moment, in Python and in SQLite."""
+"""Records what this process creates, with the mode of each file and folder in its first moment."""
 
 import builtins
 import ctypes

@@ -1,9 +1,10 @@
-"""A restart: functions that run in a process which was born after the call, and what an agent holds there."""
+"""Calls functions in processes that start after the call, and describes what an agent holds there."""
 
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,6 +32,13 @@ def in_a_new_process(function: Callable[..., Result], *args: Any) -> Result:
     """
     with ProcessPoolExecutor(1, mp_context=PROCESSES) as executor:
         return executor.submit(function, *args).result(TIMEOUT)
+
+
+@contextmanager
+def another_process() -> Iterator[Callable[..., Any]]:
+    """Yield what calls functions as `in_a_new_process` does, but all in one process, which saves starting many."""
+    with ProcessPoolExecutor(1, mp_context=PROCESSES) as executor:
+        yield lambda function, *args: executor.submit(function, *args).result(TIMEOUT)
 
 
 STORES = ("sqlite", "files")

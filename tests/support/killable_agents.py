@@ -1,4 +1,4 @@
-"""An agent that writes down what it holds as it lives, in a process that dies at a chosen moment or by chance."""
+"""An agent that records what it holds, in a process that is killed at a chosen or random moment."""
 
 import json
 import os

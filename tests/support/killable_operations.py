@@ -1,4 +1,4 @@
-"""Operations on a file that take more than a moment: what each needs, how it is done, and how it is done again."""
+"""Operations on a file to be killed half-way: what each needs, how to do it, and how to repeat it."""
 
 import functools
 import re

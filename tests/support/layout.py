@@ -1,4 +1,4 @@
-"""The layout of a new database file, as SQLite reports it, so that tests need not repeat the package's own list."""
+"""The layout of a new file as SQLite reports it, so that tests need not repeat the package's own list."""
 
 import functools
 import sqlite3

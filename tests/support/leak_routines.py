@@ -1,4 +1,4 @@
-"""What a process holds after so many rounds of the same: memory, threads, open files."""
+"""Routines that a process repeats, and what it holds afterwards: memory, threads, open files."""
 
 import _sqlite3
 import ctypes

@@ -1,4 +1,4 @@
-"""Everything that a failure tells: in logs and warnings, in every exception that led to it, and on standard error."""
+"""Finds a secret in everything that a failure reveals: logs, warnings, chained exceptions, standard error."""
 
 import functools
 import logging

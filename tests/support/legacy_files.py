@@ -1,4 +1,4 @@
-"""Files as the earlier community package of the same name left them, and what an upgraded one must say."""
+"""Writes legacy files, as the earlier community package left them, and tells what an upgraded one must hold."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""README.md and the other documents, taken apart: fenced blocks, code within the text, tables, headings and links."""
+"""Takes a document apart: fenced blocks, inline code, tables, headings, and links."""
 
 import re
 from dataclasses import dataclass, field

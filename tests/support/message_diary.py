@@ -1,4 +1,4 @@
-"""A session manager that writes beside the database, in a diary, what it is about to store and what it has stored."""
+"""A session manager that notes in a diary beside the database what it is about to store and what it has stored."""
 
 import json
 import os

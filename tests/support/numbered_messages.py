@@ -1,4 +1,4 @@
-"""A log of numbered messages: quick to write from anywhere, and plain to see whether it is whole and in order."""
+"""A history of numbered messages: quick to write, and easy to check for gaps and order."""
 
 from collections.abc import Iterable
 from os import PathLike

@@ -1,4 +1,4 @@
-"""Graphs and swarms that note down which of their nodes ran, and have an accident where a test wants one."""
+"""Graphs and swarms that record which of their nodes ran, and fail where a test wants them to."""
 
 import os
 import signal

@@ -1,8 +1,8 @@
-"""Power losses: what a run wrote and synced is recorded, and from that what a disk could hold after any moment of it.
+"""Records what a run writes and syncs, and derives what a disk could hold if the power failed at any moment.
 
-What was synced is there. What was written since can be there or not: none of it, all, or any part, down to single
-sectors. A name of a file is there when its folder was synced after it was given, and can be there before; of the
-changes of one folder those that are there are the first ones. The mapped `-shm` is not recorded: it does not survive.
+What was synced is there. What was written since may be there or not: none, all, or any part, down to single sectors.
+The name of a file is there if its folder was synced afterwards, and may be there before; the changes of one folder
+survive in their order. The mapped `-shm` is not recorded, because it does not survive.
 """
 
 import os

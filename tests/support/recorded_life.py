@@ -1,4 +1,4 @@
-"""A life of agents on a recorded disk, and what was there whenever a call of it had returned."""
+"""Agents on a recorded disk, and what the file held whenever a call returned."""
 
 import pickle
 import sqlite3

@@ -1,4 +1,4 @@
-"""A session manager that notes, at every event announced to it, what its agents held and what was said."""
+"""A session manager that records, at every event, what its agents hold and what was said."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""What the tests store: short ways to build a record, every call that takes an id, and a look into the file."""
+"""Short ways to build records, every call that takes an id, and plain SQL on a file."""
 
 import sqlite3
 from collections.abc import Callable

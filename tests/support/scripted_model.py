@@ -1,4 +1,4 @@
-"""A model that says what a test tells it to, in the events of Strands' own model interface."""
+"""A model that says what a test tells it to, in the events of Strands' model interface."""
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterable, Callable

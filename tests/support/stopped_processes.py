@@ -1,4 +1,4 @@
-"""A process that is stopped, as by Control-Z or a debugger, in the middle of what it does to a file."""
+"""Stops a process, as Control-Z or a debugger does, in the middle of what it does to a file."""
 
 import multiprocessing
 import os
@@ -52,10 +52,14 @@ def stopped(work: Work, *arguments: Any, is_right: Callable[[], bool]) -> Iterat
 
 
 def holds_the_lock(path: Path) -> Callable[[], bool]:
-    """Tell whether somebody is writing to a file, as a stranger to it can tell."""
+    """Tell whether somebody is writing to a file, which can be read meanwhile, as a stranger to it can tell."""
 
     def is_locked() -> bool:
         with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as stranger:
+            try:
+                stranger.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            except sqlite3.OperationalError:  # so it is for a moment when the write-ahead log is emptied
+                return False
             try:
                 stranger.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:

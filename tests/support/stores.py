@@ -1,4 +1,4 @@
-"""Stores of every kind that sessions move between, each opened as a whole or as a session, and seen from outside."""
+"""Stores of every kind that sessions are copied between, and what each holds, seen from outside."""
 
 import copy
 import json

@@ -1,7 +1,7 @@
-"""Death at an exact moment: a child that is killed as it enters or leaves its n-th system call.
+"""Kills a child exactly when it enters or leaves its n-th system call.
 
-Between two system calls a process changes nothing that outlives it but memory that it shares; so these are all the
-moments at which a death can leave a file in another state. It takes Linux, and its leave to trace a child.
+Between two system calls, a process changes nothing that outlives it except shared memory, so these are all the moments
+at which a kill can leave a file in a different state. Needs Linux, and the permission to trace a child.
 """
 
 import ctypes
@@ -15,7 +15,7 @@ from .workers import _work_and_exit
 
 _TRACE_ME, _GO_ON_TO_SYSTEM_CALL, _SET_OPTIONS = 0, 24, 0x4200
 _MARK_SYSTEM_CALLS, _KILL_WITH_US = 1, 0x100000
-_AT_SYSTEM_CALL = signal.SIGTRAP | 0x80
+_AT_SYSTEM_CALL = getattr(signal, "SIGTRAP", 5) | 0x80
 
 
 @functools.cache

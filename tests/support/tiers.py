@@ -1,11 +1,29 @@
-"""Which cases of a large matrix the quick tests run, and which are left to the long ones."""
+"""Which cases of a matrix are quick; the others are left to the long tests."""
 
-from collections.abc import Container, Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import pytest
 
 
-def tier(cases: Iterable[Any], *, quick: Container[Any]) -> list[Any]:
-    """Return the cases as parameters, all but the quick ones marked as `long`."""
-    return [case if case in quick else pytest.param(case, marks=pytest.mark.long) for case in cases]
+def tier(cases: Iterable[Any], *, quick: Collection[Any]) -> list[Any]:
+    """Return the cases for `parametrize`, all but the quick ones marked as `long`.
+
+    Args:
+        cases: The cases; a tuple holds the values of several parameters.
+        quick: Those that stand for the others.
+    """
+    cases = list(cases)
+    unknown = [case for case in quick if case not in cases]
+    assert not unknown, f"these are none of the cases: {unknown}"
+    return [case if case in quick else _long(case) for case in cases]
+
+
+def every(step: int, cases: Iterable[Any]) -> list[Any]:
+    """Return the cases for `parametrize`, with all but one of every `step` marked as `long`."""
+    cases = list(cases)
+    return tier(cases, quick=cases[::step])
+
+
+def _long(case: Any) -> Any:
+    return pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.long)

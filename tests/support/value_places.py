@@ -1,4 +1,4 @@
-"""Every place of a session that holds a value, and how to put one there and get it back."""
+"""Every place in a session that holds a value, and how to store and read a value there."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Work in other threads and processes: all at once, in a forked child, or in one that is killed half-way."""
+"""Runs work in other threads and processes: all at once, in a forked child, or in one that is killed half-way."""
 
 import multiprocessing
 import os

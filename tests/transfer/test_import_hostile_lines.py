@@ -1,4 +1,4 @@
-"""Lines that no export wrote: each is refused with its number, or what it says is stored and can be used."""
+"""Lines that no export wrote are refused with their number, or stored so that they can be used."""
 
 import copy
 import json

@@ -1,6 +1,6 @@
-"""Sessions move to PostgreSQL, where `strands-postgresql-session-manager` goes on with them, and back again.
+"""Sessions move to PostgreSQL, continue there with `strands-postgresql-session-manager`, and come back.
 
-These tests need a server: `DATABASE_URL` says where, and whoever it names may create schemas there.
+These tests need a server: `DATABASE_URL` names it and a user who may create schemas there.
 """
 
 import os

@@ -1,13 +1,14 @@
-"""After a move a real agent goes on where it was: with the same messages and state, as far as the new store's rules go.
+"""After a copy, a real agent continues with the same messages and state, as far as the rules of the store allow.
 
-Other stores resume an agent to its summary and the messages behind those that its conversation manager counts as
-removed. What is no end of the history, such as pinned messages or a gap, resumes there as that manager says.
+Other stores resume an agent to its summary and the messages after those that its conversation manager counts as
+removed. A context that is not the end of the history, for example with pinned messages or a gap, resumes by that
+manager's rules.
 """
 
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ..support.orchestrators import build_team, ran
 from ..support.recording_manager import written
 from ..support.scripted_model import REDACT_INPUT
 from ..support.stores import Store, conversation, finished_in_place, new_store, s3_server, sqlite_store
+from ..support.tiers import every, tier
 
 SESSION = "session"
 
@@ -69,7 +71,13 @@ A_FEW = (
 )
 """A few of them, for stores that go by the same rules as files."""
 
-MOVES = [*(("files", name) for name in KEPT_ANYWHERE), *((kind, name) for kind in ("memory", "s3") for name in A_FEW)]
+MOVES = tier(
+    [*(("files", name) for name in KEPT_ANYWHERE), *((kind, name) for kind in ("memory", "s3") for name in A_FEW)],
+    quick=[
+        *(("files", name) for name in KEPT_ANYWHERE[::5]),
+        *(("memory", "a truncated tool result"), ("s3", "bytes in a prompt and in a tool result"), ("s3", "a summary")),
+    ],
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -120,7 +128,7 @@ def test_an_agent_that_comes_to_sqlite_resumes_as_it_would_have_where_it_was(
     assert arrived == written(held_by(history.build(elsewhere.open(SESSION))))
 
 
-@pytest.mark.parametrize("name", KEPT_ANYWHERE[::2])
+@pytest.mark.parametrize("name", every(4, KEPT_ANYWHERE[::2]))
 def test_an_agent_that_leaves_and_comes_back_has_what_it_had_and_goes_on(name: str, tmp_path: Path) -> None:
     history = history_of(name)
     stores = [sqlite_store(tmp_path / "a.db"), new_store("files", tmp_path, "files"), sqlite_store(tmp_path / "b.db")]
@@ -134,7 +142,7 @@ def test_an_agent_that_leaves_and_comes_back_has_what_it_had_and_goes_on(name: s
         assert written(held_by(history.build(stores[-1].open(SESSION)))) == written(held_by(back))
 
 
-@pytest.mark.parametrize("kind", ["files", "memory", "s3", "sqlite"])
+@pytest.mark.parametrize("kind", tier(["files", "memory", "s3", "sqlite"], quick=["files", "sqlite"]))
 def test_an_agent_that_has_moved_goes_on_and_resumes_again(kind: str, tmp_path: Path) -> None:
     history = HISTORIES["a summary"]
     sqlite, elsewhere = sqlite_store(tmp_path / "a.db"), new_store(kind, tmp_path, "elsewhere")
@@ -164,7 +172,7 @@ def between_sqlite_files() -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("name", between_sqlite_files())
+@pytest.mark.parametrize("name", every(3, between_sqlite_files()))
 def test_between_sqlite_files_an_agent_resumes_exactly(name: str, tmp_path: Path) -> None:
     history = history_of(name)
     source, target = (sqlite_store(tmp_path / f"{end}.db") for end in ("source", "target"))
@@ -196,7 +204,7 @@ def edit_and_redact(agent: Agent) -> None:
 
 
 @pytest.mark.parametrize("edit", [clear_and_talk, shorten, edit_and_redact])
-@pytest.mark.parametrize("kind", ["files", "memory", "s3"])
+@pytest.mark.parametrize("kind", tier(["files", "memory", "s3"], quick=["files"]))
 def test_an_end_of_the_history_resumes_there_with_no_conversation_manager_having_removed_it(
     kind: str, edit: Callable[[Agent], None], tmp_path: Path
 ) -> None:
@@ -244,7 +252,7 @@ def reverse(agent: Agent) -> None:
     say(agent, "what is the matter?")
 
 
-@pytest.mark.parametrize("kind", ["files", "memory", "s3"])
+@pytest.mark.parametrize("kind", tier(["files", "memory", "s3"], quick=["files"]))
 @pytest.mark.parametrize(
     ("arguments", "edit"),
     [(pins, only_talk), (dict, delete_in_the_middle), (dict, insert_in_front), (dict, reverse)],
@@ -270,7 +278,7 @@ def test_what_is_no_end_of_the_history_resumes_there_as_the_conversation_manager
     assert build(sqlite.open(SESSION), arguments()).messages == had
 
 
-@pytest.mark.parametrize("kind", ["files", "memory", "s3"])
+@pytest.mark.parametrize("kind", tier(["files", "memory", "s3"], quick=["files"]))
 def test_a_summary_that_the_agent_no_longer_holds_does_not_come_back_there(kind: str, tmp_path: Path) -> None:
     history = HISTORIES["a summary"]
     sqlite, elsewhere = sqlite_store(tmp_path / "a.db"), new_store(kind, tmp_path, "elsewhere")
@@ -281,7 +289,7 @@ def test_a_summary_that_the_agent_no_longer_holds_does_not_come_back_there(kind:
     assert conversation(history.build(elsewhere.open(SESSION))) == conversation(agent)
 
 
-@pytest.mark.parametrize("kind", ["files", "memory", "s3"])
+@pytest.mark.parametrize("kind", tier(["files", "memory", "s3"], quick=["files"]))
 def test_the_agents_of_a_session_each_resume_to_their_own(kind: str, tmp_path: Path) -> None:
     sqlite, elsewhere = sqlite_store(tmp_path / "a.db"), new_store(kind, tmp_path, "elsewhere")
     manager = sqlite.open(SESSION)
@@ -300,9 +308,13 @@ def test_the_agents_of_a_session_each_resume_to_their_own(kind: str, tmp_path: P
 # -- teams --
 
 
-@pytest.mark.parametrize("kind", ["files", "s3"])
-@pytest.mark.parametrize("leaves", [True, False], ids=["leaving", "coming"])
-@pytest.mark.parametrize("team", ["graph", "swarm"])
+@pytest.mark.parametrize(
+    ("team", "leaves", "kind"),
+    tier(
+        product(["graph", "swarm"], [True, False], ["files", "s3"]),
+        quick=[("graph", True, "files"), ("swarm", False, "files")],
+    ),
+)
 def test_a_team_that_was_stopped_half_way_goes_on_after_the_move(
     team: str, leaves: bool, kind: str, tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""The battery of exact resume: a table of histories, each to be lived through and then resumed elsewhere."""
+"""Histories of agents, each to happen live and then to be resumed elsewhere."""
 
 from pathlib import Path
 

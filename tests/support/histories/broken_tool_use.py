@@ -1,4 +1,4 @@
-"""Conversations whose calls of tools and results do not fit, which Strands repairs as it restores them."""
+"""Conversations whose tool calls and results do not match, which Strands repairs when it restores them."""
 
 from strands.types.content import Message
 

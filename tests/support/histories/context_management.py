@@ -1,4 +1,4 @@
-"""Histories of agents whose context is managed: by what Strands ships, and by what a user might write."""
+"""Histories of agents whose context is managed, by Strands' own managers and by ones that users might write."""
 
 import copy
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Histories in which a program, a tool or a hook edits the list of messages under the agent's feet."""
+"""Histories in which a program, a tool, or a hook edits the agent's list of messages."""
 
 import copy
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What a history is made of: a way to build an agent, and a way to drive it."""
+"""A history: a way to build an agent, and a way to drive it."""
 
 import inspect
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Histories of what agents do: turns, tools, redactions, interrupts, failures and cancellations."""
+"""Histories of what agents do: turns, tools, redactions, interrupts, failures, and cancellations."""
 
 import asyncio
 import copy
