@@ -1,5 +1,6 @@
 """Options and fixtures for all tests."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,19 @@ from moto import mock_aws
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--scale", type=float, default=1.0, help="the part of their rounds that long tests are to run")
+
+
+@pytest.hookimpl(tryfirst=True)  # before the tests are selected by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark all but one in so many cases of a test as `long`, where the test says so."""
+    seen: Counter[str] = Counter()
+    for item in items:
+        sampled = item.get_closest_marker("one_in")
+        if sampled:
+            test = item.nodeid.partition("[")[0]
+            if seen[test] % sampled.args[0]:
+                item.add_marker(pytest.mark.long)
+            seen[test] += 1
 
 
 @pytest.fixture

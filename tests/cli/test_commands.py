@@ -313,6 +313,7 @@ def test_a_limit_that_is_too_large_for_sqlite_limits_nothing_or_is_refused(
 # -- which file --
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", EVERY)
 def test_a_missing_file_is_an_error_and_is_not_created(
     name: str, db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

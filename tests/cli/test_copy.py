@@ -98,6 +98,7 @@ def test_sessions_are_named_or_all_are_asked_for(arguments: tuple[str, ...], sou
 # -- between all kinds of stores --
 
 
+@pytest.mark.long
 def test_sessions_go_all_the_way_round_and_come_back_byte_for_byte(
     s3_url: str, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -301,6 +302,7 @@ def without_the_package(monkeypatch: pytest.MonkeyPatch, version: str | None) ->
     monkeypatch.setattr(importlib.metadata, "version", told)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(
     ("scheme", "version"),
     [
@@ -339,6 +341,7 @@ SECRET_URLS = [
 ]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("is_installed", [True, False])
 @pytest.mark.parametrize("url", SECRET_URLS)
 def test_a_password_is_never_printed(

@@ -85,6 +85,7 @@ def test_reading_leaves_every_byte_as_it_was(name: str, db: Path) -> None:
     assert everything(db.parent) == before
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", READING)
 def test_reading_leaves_a_log_as_it_was(name: str, db: Path) -> None:
     with SQLiteSessionManager("ship", db) as manager:
@@ -287,6 +288,7 @@ def test_an_old_file_is_not_backed_up_as_something_else(write: Callable[[Path], 
     assert run("export", db=tmp_path / "backup.db") == run("export", db=path)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", READING)
 def test_what_is_no_database_of_ours_is_an_error_in_one_line(name: str, tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"

@@ -49,11 +49,11 @@ def width(line: str) -> int:
     ("name", "typed", "left"),
     [
         pytest.param("delete", "y\n", 0, id="delete: y"),
-        pytest.param("prune", "YES\n", 0, id="prune: yes"),
-        pytest.param("prune", "n\n", 2, id="prune: n"),
+        pytest.param("prune", "YES\n", 0, id="prune: yes", marks=pytest.mark.long),
+        pytest.param("prune", "n\n", 2, id="prune: n", marks=pytest.mark.long),
         pytest.param("delete", "\n", 2, id="delete: enter"),
-        pytest.param("delete", "yesterday\n", 2, id="delete: something else"),
-        pytest.param("delete", "\x04", 2, id="delete: end of input"),
+        pytest.param("delete", "yesterday\n", 2, id="delete: something else", marks=pytest.mark.long),
+        pytest.param("delete", "\x04", 2, id="delete: end of input", marks=pytest.mark.long),
         pytest.param("prune", "\x03", 2, id="prune: interrupt"),
     ],
 )
@@ -111,6 +111,7 @@ def test_a_closed_standard_input_is_nobody_to_ask(db: Path) -> None:
 # -- colour --
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("arguments", [("list",), ("show", "ship"), ("search", "sail")], ids=" ".join)
 def test_there_is_colour_on_a_terminal_only_and_never_with_no_color(arguments: tuple[str, ...], db: Path) -> None:
     plain = run(*arguments, db=db).out
@@ -122,6 +123,7 @@ def test_there_is_colour_on_a_terminal_only_and_never_with_no_color(arguments: t
     assert on_a_terminal("--db", db, *arguments, columns=300, NO_COLOR="1") == (0, plain)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("arguments", [("list", "--json"), ("show", "ship", "--json"), ("export",)], ids=" ".join)
 def test_what_is_for_programs_has_no_colour_anywhere_and_is_not_cut(arguments: tuple[str, ...], db: Path) -> None:
     code, told = on_a_terminal("--db", db, *arguments, columns=20)
@@ -134,6 +136,7 @@ def test_what_is_for_programs_has_no_colour_anywhere_and_is_not_cut(arguments: t
 # -- width --
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("columns", [1, 20, 60, 100])
 def test_long_lines_are_cut_to_the_width_of_the_terminal(columns: int, tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
@@ -165,6 +168,7 @@ def test_nothing_is_cut_where_there_is_no_terminal(tmp_path: Path) -> None:
 # -- progress --
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("command", ["backup", "export", "import"])
 def test_long_work_shows_its_progress_on_a_terminal_and_nowhere_else(command: str, db: Path, tmp_path: Path) -> None:
     run("export", "-o", tmp_path / "export.jsonl", db=db)
@@ -184,6 +188,7 @@ def test_long_work_shows_its_progress_on_a_terminal_and_nowhere_else(command: st
 # -- readers --
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", ["list", "show json", "search", "stats", "export", "check"])
 def test_a_reader_that_has_had_enough_is_no_error(name: str, db: Path) -> None:
     read, write = os.pipe()
@@ -201,6 +206,7 @@ def test_a_reader_that_has_had_enough_is_no_error(name: str, db: Path) -> None:
     assert (ended.returncode, ended.stderr) == (0, b"")
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("command", ["export", "show long", "show long --json"])
 def test_a_reader_may_leave_in_the_middle_of_much_text(command: str, tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
@@ -238,6 +244,7 @@ def test_a_full_disk_is_an_error_in_one_line(arguments: tuple[str, ...], db: Pat
     assert re.fullmatch(rb"strands-sqlite: .+\n", ended.stderr)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("arguments", [("list",), ("export",)], ids=" ".join)
 def test_a_closed_standard_output_ends_without_a_traceback(arguments: tuple[str, ...], db: Path) -> None:
     ended = subprocess.run(

@@ -88,6 +88,7 @@ def store(path: Path, text: str) -> None:
             manager.create_message(text, text, SessionMessage(message, number, redact_message=redaction, **times))
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("name", HOSTILE)
 def test_no_command_prints_what_a_terminal_would_obey(name: str, command: str, tmp_path: Path) -> None:
@@ -137,6 +138,7 @@ def test_a_terminal_is_told_of_colours_and_nothing_else(command: str, tmp_path: 
     assert r"\x1b[31mred" in plain
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", ["escapes", "c1", "direction"])
 @pytest.mark.parametrize(
     "command",
@@ -178,6 +180,7 @@ def test_no_error_prints_what_a_terminal_would_obey(
     assert ended.code == 2 or ended.err.count("\n") == 1
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", HOSTILE)
 def test_names_of_files_are_harmless_as_well(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if sys.platform == "win32":

@@ -16,6 +16,7 @@ from ..support.histories import HISTORIES, SESSION, resume
 from ..support.histories.history import accepts, call, say
 from ..support.histories.turns import answers
 from ..support.recording_manager import Recorder, held, written
+from ..support.tiers import every
 
 
 @dataclass
@@ -27,7 +28,7 @@ class Life:
     path: Path
 
 
-@pytest.fixture(scope="module", params=HISTORIES)
+@pytest.fixture(scope="module", params=every(2, HISTORIES))
 def life(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
     """Live through a history."""
     history = HISTORIES[request.param]

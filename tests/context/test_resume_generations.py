@@ -11,7 +11,7 @@ from ..support.histories import HISTORIES, SESSION
 from ..support.histories.history import History, call, say
 from ..support.recording_manager import Log, Recorder, held, written
 from ..support.scripted_model import OVERFLOW, REDACT_INPUT
-from ..support.tiers import every
+from ..support.tiers import tier
 
 GENERATIONS = 10
 CONFIGURED_AS = (
@@ -34,7 +34,7 @@ CONFIGURED_AS = (
 )
 
 
-@pytest.fixture(params=every(5, CONFIGURED_AS))
+@pytest.fixture(params=tier(CONFIGURED_AS, quick=["a sliding window", "a summary with pins"]))
 def history(request: pytest.FixtureRequest) -> History:
     """A way to build an agent."""
     history = HISTORIES[request.param]

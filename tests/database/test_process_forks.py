@@ -20,6 +20,7 @@ from strands.types.exceptions import SessionException
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
 
 from ..support.numbered_messages import SESSION, add, add_all, begin, converse, live_agent, numbers
+from ..support.tiers import every
 from ..support.workers import PATIENCE, descriptors, forked, in_processes
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no os.fork to make a child with")
@@ -320,7 +321,7 @@ def test_a_manager_that_is_forgotten_during_a_fork_does_not_hold_it_up(tmp_path:
 # -- multiprocessing --
 
 
-@pytest.mark.parametrize("start_method", multiprocessing.get_all_start_methods())
+@pytest.mark.parametrize("start_method", every(9, multiprocessing.get_all_start_methods()))
 def test_processes_of_every_start_method_write_while_their_parent_does(tmp_path: Path, start_method: str) -> None:
     path = tmp_path / "sessions.db"
     manager = begin(path, ["parent", *(f"agent {index}" for index in range(2))], synchronous="NORMAL")

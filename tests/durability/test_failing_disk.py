@@ -72,6 +72,7 @@ def try_out(name: str, faults: Callable[[dict[int, int]], list[Fault]], folder: 
     return failures, wrong
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", WORKS)
 def test_a_disk_that_fails_is_an_error_and_work_goes_on_when_it_works(name: str, tmp_path: Path) -> None:
     def some(counts: dict[int, int]) -> list[Fault]:

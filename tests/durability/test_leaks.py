@@ -23,6 +23,7 @@ RESIDENT = 8 * MEGABYTE  # less than 1 KB for each of 10,000 rounds
 CACHE = 2.5 * MEGABYTE  # to which a connection that is open may cache pages; SQLite's default is 2 MB
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("routine", ROUTINES)
 def test_a_process_holds_as_much_after_dozens_of_rounds_as_after_a_few(routine: str, tmp_path: Path) -> None:
     """What leaks in every round is plain to see after a few dozen."""

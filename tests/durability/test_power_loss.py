@@ -158,7 +158,7 @@ def some(seed: int, wanted: int) -> Callable[[int], Sequence[int]]:
 
 
 def test_what_was_stored_before_a_power_loss_is_there_and_goes_on(full: power_loss.Recording, tmp_path: Path) -> None:
-    assert outcomes(tmp_path, full, 1, some(1, 25)) == {"nothing": 25 * len(HOWS)}
+    assert outcomes(tmp_path, full, 1, some(1, 15)) == {"nothing": 15 * len(HOWS)}
 
 
 @pytest.mark.long
@@ -175,7 +175,7 @@ def test_what_was_stored_before_a_power_loss_is_there_at_every_moment(
 def test_without_syncs_a_power_loss_undoes_the_last_calls_and_never_damages(
     normal: power_loss.Recording, tmp_path: Path
 ) -> None:
-    assert outcomes(tmp_path, normal, 1, some(1, 20)).keys() == {"nothing", "lost"}
+    assert outcomes(tmp_path, normal, 1, some(1, 12)).keys() == {"nothing", "lost"}
 
 
 @pytest.mark.long

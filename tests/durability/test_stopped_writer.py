@@ -108,6 +108,7 @@ def verify(path: Path, expected: int) -> None:
 # -- a writer --
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("write", WRITES)
 def test_writers_wait_for_a_stopped_writer_as_long_as_they_were_told_to_and_readers_not_at_all(
     write: str, path: Path
@@ -167,7 +168,7 @@ def test_a_wait_in_the_queue_of_the_process_is_a_part_of_the_timeout(path: Path)
     others = threading.Barrier(6)
 
     def wait(index: int) -> None:
-        timeout = 2.0 if index == 0 else 1.5
+        timeout = 1.0 if index == 0 else 0.7
         with SQLiteSessionManager(SESSION, path, timeout=timeout) as manager:
             others.wait(PATIENCE)
             for _ in range(2):  # the second time, the queue is there already

@@ -129,6 +129,7 @@ def told_of_row(path: Path, table: str, column: str, kind: str, damage: str | by
     return found
 
 
+@pytest.mark.one_in(3)
 @each_column
 @pytest.mark.parametrize(("kind", "damage"), [("TEXT", "other types inside"), ("BLOB", "not UTF-8")])
 def test_a_row_that_cannot_be_read_is_not_repeated(
@@ -166,6 +167,7 @@ def told_of_bytes(path: Path, seed: int) -> list[str]:
     return found
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("seed", range(6))
 def test_a_damaged_page_is_not_repeated(seed: int, filled: Path) -> None:
     assert told_of_bytes(filled, seed) == []

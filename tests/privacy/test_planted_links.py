@@ -178,6 +178,7 @@ def test_what_was_planted_where_a_new_database_would_go_is_refused_and_left(
     assert os.listdir(folder) == ["sessions.db"]
 
 
+@pytest.mark.one_in(7)
 @each_plant
 @pytest.mark.parametrize("companion", ["-wal", "-shm", "-journal"])
 def test_what_was_planted_beside_a_new_database_is_not_written_through(
@@ -187,6 +188,7 @@ def test_what_was_planted_beside_a_new_database_is_not_written_through(
     assert ends(lambda: create(folder))
 
 
+@pytest.mark.one_in(7)
 @each_plant
 @pytest.mark.parametrize("what", ["backup", "export", "import", "copy"])
 def test_what_was_planted_where_a_copy_would_go_is_refused_and_left(
@@ -211,6 +213,7 @@ def test_what_was_planted_where_a_copy_would_go_is_refused_and_left(
     assert os.listdir(folder) == ["copy"]
 
 
+@pytest.mark.one_in(3)
 @each_plant
 @pytest.mark.parametrize("companion", ["-wal", "-journal"])
 def test_what_was_planted_beside_a_backup_is_refused_and_left(
@@ -223,6 +226,7 @@ def test_what_was_planted_beside_a_backup_is_refused_and_left(
     assert os.listdir(folder) == [place.name]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", ["session.json", "agents/agent_ada/messages/message_0.json"])
 @each_plant
 def test_what_was_planted_where_a_copy_in_a_folder_would_go_is_not_written_through(
@@ -258,6 +262,7 @@ def work_as_nobody(index: int, folder: Path, *, talking: bool = True) -> None:
         assert [path.name for path in in_files_of_others if SAID.encode() in path.read_bytes()] == []
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only the administrator can be two users")
 @pytest.mark.parametrize("content", [b"", b"\x37\x7f\x06\x82" + bytes(100)], ids=["empty", "not empty"])
 @pytest.mark.parametrize("companion", ["-wal", "-shm", "-journal"])

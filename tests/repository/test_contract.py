@@ -25,6 +25,7 @@ from ..support.records import (
     message,
     session,
 )
+from ..support.tiers import tier
 
 ODD_IDS = [
     "Zoë 日本語 🦜",
@@ -44,7 +45,7 @@ ODD_IDS = [
 ]
 
 
-@pytest.fixture(params=["file", "s3", "sqlite", "encrypted"])
+@pytest.fixture(params=tier(["file", "s3", "sqlite", "encrypted"], quick=["file", "sqlite"]))
 def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Any]:
     """Builds a manager of the session `home`; each call builds another one on the same storage."""
     if request.param == "file":
@@ -392,6 +393,7 @@ def test_an_id_may_be_any_text_without_a_path_separator(repository: Any, reopen:
     assert repository.read_agent("home", "ada") is not None
 
 
+@pytest.mark.one_in(3)
 @every_call_with_an_id
 def test_every_call_refuses_an_id_with_a_path_separator(repository: Any, kind: str, call: Call) -> None:
     for id_ in ("a/b", "/", "../up", "below/"):

@@ -99,6 +99,7 @@ def test_any_value_comes_out_equal(repository: SQLiteSessionManager, place: Plac
     assert repr(place.read(repository)) == repr(value)
 
 
+@pytest.mark.one_in(5)
 @each_place
 @pytest.mark.parametrize("value", NAMED_VALUES.values(), ids=NAMED_VALUES)
 def test_a_hostile_value_comes_out_equal(repository: SQLiteSessionManager, place: Place, value: Any) -> None:
@@ -106,6 +107,7 @@ def test_a_hostile_value_comes_out_equal(repository: SQLiteSessionManager, place
     assert repr(place.read(repository)) == repr(value)
 
 
+@pytest.mark.one_in(6)
 @each_place
 def test_every_character_there_is_comes_out_equal(repository: SQLiteSessionManager, place: Place) -> None:
     characters = "".join(map(chr, [*range(0xD800), *range(0xE000, sys.maxunicode + 1)]))

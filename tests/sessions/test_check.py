@@ -44,6 +44,7 @@ def damage(path: Path, *statements: str) -> None:
 # -- healthy --
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", CONVERSATIONS)
 def test_every_kind_of_history_is_healthy(name: str, tmp_path: Path) -> None:
     manager = open_session("sqlite", "session", tmp_path)

@@ -33,7 +33,7 @@ def go_on(agent: Agent) -> None:
                 say(agent, f"to the fork {number}")
 
 
-@pytest.mark.parametrize("name", every(7, HISTORIES))
+@pytest.mark.parametrize("name", every(14, HISTORIES))
 def test_a_fork_goes_on_as_the_original_would_from_its_end_and_from_any_message(name: str, tmp_path: Path) -> None:
     if HISTORIES[name].missing:
         pytest.skip(HISTORIES[name].missing)

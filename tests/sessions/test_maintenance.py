@@ -57,6 +57,7 @@ def large(path: Path, messages: int = 3000) -> SQLiteSessionManager:
 # -- backup --
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", ["a tool", "sliding window", "summarizing twice", "redacted user content", "an image"])
 def test_an_agent_resumes_from_a_backup_exactly(name: str, tmp_path: Path) -> None:
     manager = open_session("sqlite", "session", tmp_path)

@@ -1,9 +1,10 @@
 """A search finds the same messages as reading every one of them does, whatever the letters."""
 
 import string
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -56,11 +57,21 @@ def words_of(block: dict[str, Any]) -> Iterator[str]:
         yield block["toolResult"]["content"][0]["text"]
 
 
-@settings(max_examples=300, deadline=None)
-@given(contents=messages, wanted=wanted_texts, limit=st.none() | st.integers(0, 3))
-def test_a_search_finds_what_a_look_at_every_message_finds(
-    contents: list[list[dict[str, Any]]], wanted: str, limit: int | None
-) -> None:
+def test_a_search_finds_what_reading_every_message_finds() -> None:
+    search_at_random(60)
+
+
+@pytest.mark.long
+def test_thousands_of_searches_find_what_reading_every_message_finds(scaled: Callable[[int], int]) -> None:
+    search_at_random(scaled(10_000))
+
+
+def search_at_random(examples: int) -> None:
+    searches = given(contents=messages, wanted=wanted_texts, limit=st.none() | st.integers(0, 3))(compare)
+    settings(max_examples=examples, deadline=None, database=None)(searches)()
+
+
+def compare(contents: list[list[dict[str, Any]]], wanted: str, limit: int | None) -> None:
     with SQLiteSessionRepository(":memory:") as repository:
         add_session(repository, "a")
         for number, content in enumerate(contents):

@@ -125,6 +125,7 @@ def test_an_agent_or_orchestrator_that_is_not_there_is_refused_by_name(
     assert target.whole().read_session("home") is None
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("bad_id", ["", " ", "../home", "a/b"])
 @pytest.mark.parametrize("which", ["session_id", "new_session_id"])

@@ -135,6 +135,7 @@ def test_the_lines_that_are_changed_below_are_fine(tmp_path: Path) -> None:
     assert_resumes(tmp_path / "x.db")
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(
     "line",
     ["null", "5", "true", '"session"', "[]", "[1]", "{}", "NaN", "{]", '{"kind": ', "\x00", "[" * 100_000, "\ufeff{}"],
@@ -155,6 +156,7 @@ def test_keys_that_are_missing_or_too_many_are_refused(at: int, tmp_path: Path) 
         assert_refused(tmp_path / "x.db", [*LINES[:at], {**LINES[at], extra: 1}, *LINES[at + 1 :]], at + 1)
 
 
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize(("at", "key"), [(at, key) for at, line in enumerate(LINES) if at != 3 for key in line])
 def test_a_value_of_any_kind_is_refused_or_readable(at: int, key: str, tmp_path: Path) -> None:
     for number, wrong in enumerate(WRONG):
@@ -166,6 +168,7 @@ def test_a_value_of_any_kind_is_refused_or_readable(at: int, key: str, tmp_path:
                     repository.read_session(summary.session_id)
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("at", "change"),
     [
@@ -239,6 +242,7 @@ def test_lines_that_do_not_fit_together_are_refused(lines: list[Any], tmp_path: 
     assert sessions(tmp_path / "x.db") == (lines[:5] == LINES)  # the first session is whole
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("depth", [200, 400, 990, 20_000])
 @pytest.mark.parametrize(
     "place", ["state", "text", "toolUse", "toolResult", "metadata", "redact_message", "live_messages"]
