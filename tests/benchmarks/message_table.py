@@ -52,7 +52,7 @@ AGENTS = f"""CREATE TABLE agents ({AGENT}, {TIMES},
 KEYED_AGENTS = f"""CREATE TABLE agents (agent_key INTEGER PRIMARY KEY, {AGENT}, {TIMES},
     UNIQUE (session_id, agent_id));"""
 BODY = f"""message_id INTEGER NOT NULL, message TEXT NOT NULL,
-    redact_message TEXT, live_message TEXT, {TIMES}"""
+    redact_message TEXT, edited_message TEXT, {TIMES}"""
 MESSAGES = f"""CREATE TABLE messages (session_id TEXT NOT NULL, agent_id TEXT NOT NULL, {BODY},
     PRIMARY KEY (session_id, agent_id, message_id),
     FOREIGN KEY (session_id, agent_id) REFERENCES agents ON DELETE CASCADE)"""
@@ -63,7 +63,7 @@ ADD_SESSION = "INSERT INTO sessions VALUES (?, ?, ?)"
 ADD_AGENT = "INSERT INTO agents (session_id, agent_id, created_at, updated_at) VALUES (?, ?, ?, ?)"
 DELETE = "DELETE FROM sessions WHERE session_id = ?"
 KEY = "(SELECT agent_key FROM agents WHERE session_id = ? AND agent_id = ?)"
-SELECT = "SELECT message_id, message, redact_message, live_message FROM messages"
+SELECT = "SELECT message_id, message, redact_message, edited_message FROM messages"
 
 
 class Shape(NamedTuple):

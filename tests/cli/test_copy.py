@@ -13,7 +13,7 @@ import boto3
 import pytest
 
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
-from strands_sqlite_session_manager.stores import FileSessionRepository
+from strands_sqlite_session_manager.transfer.stores import FileSessionRepository
 
 from ..support.command_line import in_a_process, on_a_terminal, run
 from ..support.conversations import build

@@ -211,7 +211,7 @@ def test_findings_about_damaged_rows_are_harmless(name: str, tmp_path: Path) -> 
     path = tmp_path / "sessions.db"
     store(path, HOSTILE[name])
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("UPDATE agents SET live_messages = '\x1b[31m'")
+        connection.execute("UPDATE agents SET context = '\x1b[31m'")
         connection.execute("UPDATE sessions SET session_type = '\x1b[31m'")
         connection.execute("UPDATE messages SET message_id = message_id + 3, message = '[\"\x1b[31m\"]'")
         connection.commit()

@@ -132,7 +132,7 @@ SHAPES = (
     ("agents", "conversation_manager_state", '{"__name__": "SlidingWindowConversationManager"}'),
     ("agents", "conversation_manager_state", "[]"),
     ("agents", "conversation_manager_state", "{}"),
-    ("agents", "live_messages", "[[0, 2], [0, null]]"),
+    ("agents", "context", "[[0, 2], [0, null]]"),
     ("messages", "message", "5"),
     ("messages", "message", '{"role": "user"}'),
     ("messages", "message", '{"role": "assistant", "content": [{"toolUse": {}}]}'),

@@ -23,7 +23,7 @@ from strands_sqlite_session_manager import (
     copy_session,
     transfer,
 )
-from strands_sqlite_session_manager.database import Database
+from strands_sqlite_session_manager.database.database import Database
 
 from ..support.command_line import run
 from ..support.conversations import build
@@ -34,8 +34,8 @@ from ..support.stores import MemoryRepository
 
 COLUMNS = {
     "sessions": ("metadata",),
-    "agents": ("state", "conversation_manager_state", "internal_state", "live_messages"),
-    "messages": ("message", "redact_message", "live_message"),
+    "agents": ("state", "conversation_manager_state", "internal_state", "context"),
+    "messages": ("message", "redact_message", "edited_message"),
     "multi_agents": ("state",),
 }
 each_column = pytest.mark.parametrize(

@@ -179,7 +179,7 @@ def test_a_row_that_is_no_unicode_is_an_error_that_repeats_nothing_of_it(
         assert "secret" not in str(failure.value)
 
 
-@pytest.mark.parametrize(("table", "column"), [("agents", "live_messages"), ("messages", "live_message")])
+@pytest.mark.parametrize(("table", "column"), [("agents", "context"), ("messages", "edited_message")])
 def test_malformed_resume_information_is_an_error_that_names_the_row_and_repeats_nothing_of_it(
     repository: SQLiteSessionManager, path: Path, table: str, column: str
 ) -> None:
@@ -196,7 +196,7 @@ def test_resume_information_of_another_shape_is_an_error_that_names_the_row_and_
     repository: SQLiteSessionManager, path: Path, parts: str
 ) -> None:
     _resume(repository)("hello")
-    query(path, "UPDATE agents SET live_messages = ?", parts)
+    query(path, "UPDATE agents SET context = ?", parts)
     with SQLiteSessionManager("home", path) as other, pytest.raises(SessionException) as failure:
         _resume(other)
     assert set(ROW_NAMES["agents"]) <= set(str(failure.value).split())

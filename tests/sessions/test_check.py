@@ -111,14 +111,14 @@ def test_an_empty_file_is_healthy(tmp_path: Path) -> None:
             {"Message 3 of agent 'default' in session 'ship': the column message is not JSON."},
         ),
         (
-            "UPDATE messages SET message = '[]', redact_message = '5', live_message = 'x'"
+            "UPDATE messages SET message = '[]', redact_message = '5', edited_message = 'x'"
             " WHERE agent_id = 'ada' AND message_id = 1",
             {
                 f"Message 1 of agent 'ada' in session 'island': the column {column} is not {what}."
                 for column, what in (
                     ("message", "a JSON object"),
                     ("redact_message", "a JSON object"),
-                    ("live_message", "JSON"),
+                    ("edited_message", "JSON"),
                 )
             },
         ),
@@ -145,14 +145,14 @@ def test_an_empty_file_is_healthy(tmp_path: Path) -> None:
         ),
         *(
             (
-                f"UPDATE agents SET live_messages = '{window}' WHERE agent_id = 'bob'",
-                {"Agent 'bob' of session 'island': the column live_messages is not made of ranges and messages."},
+                f"UPDATE agents SET context = '{window}' WHERE agent_id = 'bob'",
+                {"Agent 'bob' of session 'island': the column context is not made of ranges and messages."},
             )
             for window in ("{}", "5", "[5]", "[[0]]", '[["0",null]]', "[[0,1,2]]", "[[null,null]]", "[[0,1.5]]")
         ),
         (
-            "UPDATE agents SET live_messages = 'x' WHERE agent_id = 'bob'",
-            {"Agent 'bob' of session 'island': the column live_messages is not JSON."},
+            "UPDATE agents SET context = 'x' WHERE agent_id = 'bob'",
+            {"Agent 'bob' of session 'island': the column context is not JSON."},
         ),
         (
             "DELETE FROM messages WHERE session_id = 'ship' AND message_id = 4",

@@ -426,8 +426,8 @@ def test_a_fork_that_fails_half_way_leaves_nothing(repository: SQLiteSessionRepo
     add_session(repository, "original")
     add_message(repository, "original", 1)
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("UPDATE agents SET live_messages = 'broken'")
-    with pytest.raises(SessionException, match="live_messages of agent ada in session original"):
+        connection.execute("UPDATE agents SET context = 'broken'")
+    with pytest.raises(SessionException, match="context of agent ada in session original"):
         repository.fork_session("original", "fork", through_message=0)
     assert repository.read_session("fork") is None
     assert query(path, "SELECT count(*) FROM messages") == [(1,)]

@@ -11,7 +11,7 @@ import pytest
 from strands import Agent
 
 from strands_sqlite_session_manager import SQLiteSessionManager
-from strands_sqlite_session_manager.content import parts
+from strands_sqlite_session_manager.sessions.text import parts
 
 from ..support.command_line import fill
 from ..support.conversations import CONFESSION, CONVERSATIONS, SECRET, build

@@ -13,7 +13,7 @@ from strands.types.exceptions import SessionException
 from strands.types.session import SessionAgent, SessionMessage
 
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository, copy_session
-from strands_sqlite_session_manager.stores import FileSessionRepository
+from strands_sqlite_session_manager.transfer.stores import FileSessionRepository
 
 from .command_line import run
 from .legacy_files import large, write

@@ -20,7 +20,7 @@ from strands.session.session_repository import SessionRepository
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
-from strands_sqlite_session_manager.stores import FileSessionRepository, S3SessionRepository
+from strands_sqlite_session_manager.transfer.stores import FileSessionRepository, S3SessionRepository
 
 from .fresh_processes import held_by
 from .orchestrators import build_team, ran

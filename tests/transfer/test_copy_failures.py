@@ -13,7 +13,7 @@ from strands.types.exceptions import SessionException
 from strands.types.session import SessionMessage
 
 from strands_sqlite_session_manager import copy_session
-from strands_sqlite_session_manager.stores import S3SessionRepository
+from strands_sqlite_session_manager.transfer.stores import S3SessionRepository
 
 from ..support.records import agent, dump, message, session
 from ..support.stores import (

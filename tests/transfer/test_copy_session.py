@@ -11,7 +11,7 @@ from strands.session.file_session_manager import FileSessionManager
 from strands.session.s3_session_manager import S3SessionManager
 
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository, copy_session
-from strands_sqlite_session_manager.stores import FileSessionRepository, S3SessionRepository
+from strands_sqlite_session_manager.transfer.stores import FileSessionRepository, S3SessionRepository
 
 from ..support.conversations import IMAGE, build
 from ..support.orchestrators import KINDS as TEAMS
@@ -104,7 +104,7 @@ def test_between_sqlite_files_every_row_is_the_same_but_for_its_revision(within:
     with SQLiteSessionRepository(path) as source, SQLiteSessionRepository(other) as target:
         copy_session(source, target, "home", new_session_id="copy")
         assert rows_of(other, "copy") == before == rows_of(path, "home")
-        assert any(row["live_message"] for row in before["messages"])
+        assert any(row["edited_message"] for row in before["messages"])
         assert "copy" in {found.session_id for found in target.list_sessions(metadata={"user_id": "42"})}
         assert "copy" in {
             match.session_id for match in target.search_messages("edited") or target.search_messages("HI")

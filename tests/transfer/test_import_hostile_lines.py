@@ -37,13 +37,13 @@ AGENT = {
     "state": {},
     "internal_state": {},
     "conversation_manager_state": MANAGER,
-    "live_messages": [[0, None]],
+    "context": [[0, None]],
 }
 
 
 def message(number: int, **fields: Any) -> dict[str, Any]:
     said = {"role": "user" if number % 2 == 0 else "assistant", "content": [{"text": f"text {number}"}]}
-    stored = {"message": said, "redact_message": None, "live_message": None}
+    stored = {"message": said, "redact_message": None, "edited_message": None}
     return {
         "kind": "message",
         "session_id": "s",
@@ -192,12 +192,12 @@ def test_a_value_of_any_kind_is_refused_or_readable(at: int, key: str, tmp_path:
         (1, {"agent_id": ["default"]}),
         (1, {"state": []}),
         (1, {"state": None}),
-        (1, {"live_messages": {}}),
-        (1, {"live_messages": [5]}),
-        (1, {"live_messages": [[0]]}),
-        (1, {"live_messages": [[0, 1, 2]]}),
-        (1, {"live_messages": [["0", None]]}),
-        (1, {"live_messages": [[0, 1.5]]}),
+        (1, {"context": {}}),
+        (1, {"context": [5]}),
+        (1, {"context": [[0]]}),
+        (1, {"context": [[0, 1, 2]]}),
+        (1, {"context": [["0", None]]}),
+        (1, {"context": [[0, 1.5]]}),
         (2, {"session_id": "other"}),
         (2, {"agent_id": "other"}),
         (2, {"message_id": "0"}),
@@ -245,7 +245,7 @@ def test_lines_that_do_not_fit_together_are_refused(lines: list[Any], tmp_path: 
 @pytest.mark.one_in(3)
 @pytest.mark.parametrize("depth", [200, 400, 990, 20_000])
 @pytest.mark.parametrize(
-    "place", ["state", "text", "toolUse", "toolResult", "metadata", "redact_message", "live_messages"]
+    "place", ["state", "text", "toolUse", "toolResult", "metadata", "redact_message", "context"]
 )
 def test_deep_nesting_is_refused_or_resumed(place: str, depth: int, tmp_path: Path) -> None:
     nested = "[" * depth + "0" + "]" * depth
@@ -260,7 +260,7 @@ def test_deep_nesting_is_refused_or_resumed(place: str, depth: int, tmp_path: Pa
         lines[2] = json.dumps({**LINES[2], "message": 0}).replace('"message": 0', f'"message": {said}')
     elif place == "redact_message":
         lines[2] = lines[2].replace(f'"{place}": null', f'"{place}": {said}')
-    elif place == "live_messages":
+    elif place == "context":
         lines[1] = lines[1].replace("[[0, null]]", f"[{said}, [0, null]]")
     elif place == "metadata":
         lines[0] = lines[0].replace('{"user": "1"}', '{"user": DEEP}')
@@ -294,7 +294,7 @@ def test_bytes_that_are_none_are_refused_or_resumed(place: str, marker: dict[str
     ids=str,
 )
 def test_a_window_of_any_kind_is_refused_or_an_agent_resumes_with_it(window: list[Any], tmp_path: Path) -> None:
-    if refused_or_readable(tmp_path / "x.db", [SESSION, {**AGENT, "live_messages": window}, *LINES[2:]]):
+    if refused_or_readable(tmp_path / "x.db", [SESSION, {**AGENT, "context": window}, *LINES[2:]]):
         assert_resumes(tmp_path / "x.db")
 
 

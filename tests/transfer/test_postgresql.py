@@ -43,7 +43,7 @@ pytest.importorskip("strands_postgresql_session_manager", reason="strands-postgr
 from sqlalchemy import create_engine, make_url, text  # noqa: E402
 from strands_postgresql_session_manager import PostgresSessionManager  # noqa: E402
 
-from strands_sqlite_session_manager.postgres import PostgresSessionRepository  # noqa: E402
+from strands_sqlite_session_manager.transfer.postgres import PostgresSessionRepository  # noqa: E402
 
 SESSION = "session"
 SECRET = "4111-1111"
