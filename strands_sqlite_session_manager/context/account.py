@@ -11,6 +11,7 @@ import random
 import sqlite3
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -96,8 +97,7 @@ class Account:
             if is_ours:
                 await self._wait(write)
                 return
-            if write.outcome is not None:
-                await asyncio.wait([asyncio.wrap_future(write.outcome)])
+            await _ended(write)
 
     def update(self, work: Callable[[], _T]) -> _T:
         """Return what `work` returns, called when the account is settled and no event changes it."""
@@ -125,7 +125,7 @@ class Account:
         """
         if self._pending is not None:
             earlier = self._pending[1]
-            if earlier.outcome is not None and not earlier.outcome.done():
+            if earlier.outcome is not None and not earlier.outcome.is_done:
                 return earlier, False
         self._settle()
         change = prepare()
@@ -139,19 +139,21 @@ class Account:
         return None, True
 
     async def _wait(self, write: Write) -> None:
-        assert write.outcome is not None
-        outcome = asyncio.wrap_future(write.outcome)
+        outcome = write.outcome
+        assert outcome is not None
         try:
-            done, _ = await asyncio.wait([outcome], timeout=write.settings.timeout)
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(_ended(write), write.settings.timeout)
+            if outcome.withdraw():
+                raise self._database.failure(locked())
+            await _ended(write)
         except asyncio.CancelledError:
-            write.outcome.cancel()
+            outcome.withdraw()
             raise
-        if not done and write.outcome.cancel():
-            raise self._database.failure(locked())
-        try:
-            await outcome
-        except FAILURES as error:
-            raise self._database.failure(error) from error
+        if isinstance(outcome.error, FAILURES):
+            raise self._database.failure(outcome.error) from outcome.error
+        if outcome.error is not None:
+            raise outcome.error
 
     def _expect(self, change: Change) -> Write:
         write = Write(change.work, self._database.settings, change.is_statement)
@@ -171,6 +173,25 @@ class Account:
             self._adopt(change)
         else:
             self._pending = None
+
+
+async def _ended(write: Write) -> None:
+    """Wait in an event loop until a queued write has ended."""
+    if write.outcome is None:
+        return
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+
+    def tell() -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    def tell_loop() -> None:
+        with suppress(RuntimeError):  # it was closed meanwhile
+            loop.call_soon_threadsafe(tell)
+
+    write.outcome.call_back(tell_loop)
+    await ended
 
 
 def new_revision() -> int:

@@ -5,8 +5,6 @@ import sqlite3
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import replace
 from typing import Any, TypeVar, overload
 
@@ -17,7 +15,7 @@ from .fork_gate import FORK_GATE
 from .locks import locked
 from .transactions import transact
 from .values import UnreadableError
-from .writers import Write, withdraw
+from .writers import Write
 
 Row = tuple[Any, ...]
 _T = TypeVar("_T")
@@ -183,7 +181,6 @@ class Database:
         try:
             self._pool.writers.submit(write)
         except RuntimeError:
-            withdraw(write)
             return False
         return True
 
@@ -196,16 +193,12 @@ class Database:
         Raises:
             DatabaseLockedException: If it is being written for longer than `timeout`.
         """
-        if write.outcome is None:
+        outcome = write.outcome
+        if outcome is None:
             return False
-        try:
-            return write.outcome.exception(self.settings.timeout) is None
-        except CancelledError:
-            return False
-        except FutureTimeoutError as error:
-            if write.outcome.cancel():
-                return False
-            raise self.failure(locked()) from error
+        if not outcome.wait(self.settings.timeout) and not outcome.withdraw():
+            raise self.failure(locked())
+        return not outcome.is_withdrawn and outcome.error is None
 
     def _exclusively(self, work: Callable[[Connection], _T], settings: Settings | None = None) -> _T:
         self._refuse_within_transaction()

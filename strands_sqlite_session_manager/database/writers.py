@@ -13,8 +13,6 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -22,12 +20,13 @@ from typing import Any
 
 from .connections import Connection, Settings
 from .locks import hold, locked, new_lock
+from .outcome import Outcome
 from .transactions import roll_back, transact
 from .turns import Turns
 
 _IDLE = 5.0  # seconds after which a committer that nobody needs ends
-# The committer waits this long for another process before it looks who still waits.
-_COMMITTERS = {name: Settings(name, timeout=0.1) for name in ("FULL", "NORMAL")}
+_STEP = 0.1  # seconds that the committer waits for another process before it looks who still waits
+_COMMITTERS = {name: Settings(name, _STEP) for name in ("FULL", "NORMAL")}
 _TURN = 0.008  # seconds that a turn among the processes lasts; to switch between them takes time, too
 _LINGER = 0.0005  # seconds to wait in a turn for the next write
 
@@ -43,17 +42,16 @@ class Write:
         work: Called with a connection; its result is the write's.
         settings: Its user's.
         is_statement: Whether it is one statement, which needs no transaction of its own.
-        outcome: Gets the result or the exception of a write that is queued; its cancellation withdraws the write. None
-            is a write that was not queued.
+        outcome: What becomes of it; None if it was not queued.
     """
 
     work: Callable[[sqlite3.Connection], Any]
     settings: Settings
     is_statement: bool = False
-    outcome: "Future[Any] | None" = None
+    outcome: Outcome | None = None
 
 
-_Queued = tuple[Write, "Future[Any]"]
+_Queued = tuple[Write, Outcome]
 
 
 class Writers:
@@ -116,34 +114,44 @@ class Writers:
         """
         return hold(self.turn, self._use_connection, settings, work, *arguments, timeout=settings.timeout)
 
-    def submit(self, write: Write) -> "Future[Any]":
+    def submit(self, write: Write) -> Outcome:
         """Queue a write and return its outcome, for the caller to look at later; it never waits.
 
         Raises:
             RuntimeError: If there is no committer and none can be started, because the interpreter shuts down.
         """
-        outcome: Future[Any] = Future()
-        write.outcome = outcome
-        self._queue.put((write, outcome))
-        hold(self._starting, self._start_committer)
-        return outcome
+        is_queued = False
+        try:
+            try:
+                outcome = write.outcome = Outcome()
+                self._queue.put((write, outcome))
+                hold(self._starting, self._start_committer)
+                is_queued = True
+                return outcome
+            finally:
+                if not is_queued:
+                    withdraw(write)
+        finally:
+            if not is_queued:
+                withdraw(write)
 
     def _wait(self, write: Write) -> Any:
         end = time.monotonic() + write.settings.timeout
         try:
             outcome = self.submit(write)
         except RuntimeError:  # the interpreter shuts down
-            withdraw(write)
             return self.exclusively(write.settings, _alone, write)
         try:
-            return outcome.result(max(end - time.monotonic(), 0))
-        except FutureTimeoutError as error:
-            if outcome.cancel():
-                raise locked() from error
-            return outcome.result()  # it is being written, or the exception is its own
+            if not outcome.wait(end - time.monotonic()) and outcome.withdraw():
+                raise locked()
+            while not outcome.is_done:  # it is being written
+                outcome.wait(_STEP)
         except BaseException:
-            outcome.cancel()
+            outcome.withdraw()
             raise
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome.result
 
     def _start_committer(self) -> None:
         if self._committer is None:
@@ -179,7 +187,7 @@ class Writers:
                         batch.append(self._queue.get(timeout=linger))
         except BaseException as error:
             for _, outcome in batch:
-                _fail(outcome, error)
+                outcome.fail(error)
         finally:
             self._turns.leave()
 
@@ -206,13 +214,13 @@ class Writers:
             finally:
                 roll_back(raw)
             for outcome, result in results:
-                outcome.set_result(result)
+                outcome.end(result)
 
         try:
             self._use_connection(_COMMITTERS[synchronous], commit)
         except BaseException as error:
             for _, outcome in batch:
-                _fail(outcome, error)
+                outcome.fail(error)
 
     def _take(self, batch: list[_Queued], synchronous: str | None = None) -> None:
         """Add what waits to a batch; what needs a stricter commit goes to the next one."""
@@ -229,10 +237,9 @@ class Writers:
 
 
 def withdraw(write: Write) -> None:
-    """Take a write out of the queue again, if it was queued; the committer passes over it."""
+    """Take a write out of the queue again; the committer passes over it."""
     if write.outcome is not None:
-        write.outcome.cancel()
-        write.outcome = None
+        write.outcome.withdraw()
 
 
 def _alone(connection: Connection, write: Write) -> Any:
@@ -250,16 +257,16 @@ def _begin(raw: sqlite3.Connection, batch: list[_Queued]) -> bool:
         except raw.OperationalError as error:
             if "locked" not in str(error):
                 raise
-        batch[:] = [(write, outcome) for write, outcome in batch if not outcome.cancelled()]
+        batch[:] = [(write, outcome) for write, outcome in batch if not outcome.is_withdrawn]
         if not batch:
             return False
 
 
-def _write_each(raw: sqlite3.Connection, batch: list[_Queued]) -> list[tuple["Future[Any]", Any]]:
+def _write_each(raw: sqlite3.Connection, batch: list[_Queued]) -> list[tuple[Outcome, Any]]:
     """Do the writes of a batch in a transaction; return the outcomes of those that succeeded, and their results."""
     results = []
     for write, outcome in batch:
-        if not outcome.set_running_or_notify_cancel():
+        if not outcome.begin():
             continue
         try:
             if write.is_statement:
@@ -274,12 +281,7 @@ def _write_each(raw: sqlite3.Connection, batch: list[_Queued]) -> list[tuple["Fu
             if not write.is_statement:
                 raw.execute("ROLLBACK TO one_of_many")
                 raw.execute("RELEASE one_of_many")
-            _fail(outcome, error)
+            outcome.fail(error)
         else:
             results.append((outcome, result))
     return results
-
-
-def _fail(outcome: "Future[Any]", error: BaseException) -> None:
-    if not outcome.done() and (outcome.running() or outcome.set_running_or_notify_cancel()):
-        outcome.set_exception(error)

@@ -74,7 +74,7 @@ def time_limit() -> None:
 class Alarm:
     """Does something in the main thread after a while, wherever that is by then, and again each second.
 
-    Once would do, if asyncio did not lose a wake-up when it is interrupted in its own callbacks, and then wait for ever.
+    Once would do, if asyncio did not wait for ever when an interrupt in its own callbacks loses a wake-up.
     """
 
     def __init__(self, ring: Callable[[], None]) -> None:

@@ -1,6 +1,6 @@
 """Interrupts operations at every moment, and looks at what each interrupt leaves behind.
 
-`python -m tests.support.interrupts [--every N] [--synchronous FULL] [--moments FIRST LAST] [NAME ...]` tells of each
+`python -m tests.support.interrupting [--every N] [--synchronous FULL] [--moments FIRST LAST] [NAME ...]` tells of each
 operation how many moments it has, at how many it was interrupted, and where that broke something.
 """
 
