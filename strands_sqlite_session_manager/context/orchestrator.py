@@ -55,11 +55,16 @@ class LiveOrchestrator(Account):
             raise errors.SessionNotFoundException(
                 f"MultiAgent state {self._keys[1]} in session {self._keys[0]} does not exist"
             )
-        self._revision, text = stored
-        source.deserialize_state(decode_state(text, "the state of", self._keys[1], "in session", self._keys[0]))
+        self._revision, state = stored
+        source.deserialize_state(state)
 
-    def _load(self) -> tuple[int, str] | None:
-        rows = self._database.read(f"SELECT revision, state FROM multi_agents WHERE {_THIS}", self._keys)
+    def _load(self) -> tuple[int, dict[str, Any]] | None:
+        session_id, multi_agent_id = self._keys
+        rows = self._database.read(
+            f"SELECT revision, state FROM multi_agents WHERE {_THIS}",
+            self._keys,
+            lambda row: (row[0], decode_state(row[1], "the state of", multi_agent_id, "in session", session_id)),
+        )
         return rows[0] if rows else None
 
     def save(self, source: Any) -> Change:

@@ -255,18 +255,10 @@ def create_multi_agent(
 
 def read_multi_agent(database: Database, session_id: str, multi_agent_id: str) -> dict[str, Any] | None:
     """Return the state of an orchestrator, or None if there is none."""
-    found = read_multi_agent_with_revision(database, session_id, multi_agent_id)
-    return None if found is None else found[1]
-
-
-def read_multi_agent_with_revision(
-    database: Database, session_id: str, multi_agent_id: str
-) -> tuple[int, dict[str, Any]] | None:
-    """Return the revision and the state of an orchestrator, or None if there is none."""
     found = database.read(
-        "SELECT revision, state FROM multi_agents WHERE session_id = ? AND multi_agent_id = ?",
+        "SELECT state FROM multi_agents WHERE session_id = ? AND multi_agent_id = ?",
         (validate_id(session_id, "session"), validate_id(multi_agent_id, "agent")),
-        lambda row: (row[0], decode_state(row[1], "the state of", multi_agent_id, "in session", session_id)),
+        lambda row: decode_state(row[0], "the state of", multi_agent_id, "in session", session_id),
     )
     return found[0] if found else None
 
