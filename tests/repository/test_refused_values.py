@@ -117,12 +117,17 @@ def test_an_agent_is_not_created_with_a_value_that_json_cannot_hold(
     assert dump(path) == before
 
 
-def test_metadata_that_json_would_change_are_refused_and_create_no_session(
-    repository: SQLiteSessionManager, path: Path
+@pytest.mark.parametrize(
+    "metadata", [{"name": "\ud83d\ude00"}, {"name": "a\ud800"}, {"\udfff": "a"}], ids=["pair", "lone", "key"]
+)
+def test_metadata_with_surrogates_are_refused_and_create_no_session(
+    repository: SQLiteSessionManager, path: Path, metadata: dict[str, str]
 ) -> None:
     before = dump(path)
-    with pytest.raises(SessionException, match=r"^metadata.* cannot be stored as JSON: "):
-        SQLiteSessionManager("new", path, metadata={"name": "\ud83d\ude00"})
+    with pytest.raises(ValueError, match=r"^metadata\['.*'\] \| cannot contain lone surrogates$"):
+        SQLiteSessionManager("new", path, metadata=metadata)
+    with pytest.raises(ValueError, match=r"^metadata\['.*'\] \| cannot contain lone surrogates$"):
+        repository.update_session_metadata("home", metadata)
     assert dump(path) == before
 
 
@@ -203,14 +208,16 @@ def test_resume_information_of_another_shape_is_an_error_that_names_the_row_and_
     assert "secret" not in str(failure.value)
 
 
-def test_malformed_metadata_are_an_error_that_names_the_session_and_repeats_nothing_of_them(
+def test_metadata_that_are_no_unicode_are_an_error_that_repeats_nothing_of_them(
     repository: SQLiteSessionManager, path: Path
 ) -> None:
-    query(path, "UPDATE sessions SET metadata = ?", MALFORMED["cut off"])
-    with pytest.raises(SessionException) as failure:
-        SQLiteSessionManager("home", path, metadata={"user": "42"})
-    assert "home" in str(failure.value).split()
+    repository.update_session_metadata("home", {"user": "42"})
+    query(path, "UPDATE session_metadata SET value = CAST(? AS TEXT)", b"the secret \xff")
+    with pytest.raises(SessionException, match="not UTF-8") as failure:
+        repository.list_sessions()
     assert "secret" not in str(failure.value)
+    with SQLiteSessionManager("home", path, metadata={"user": "mended"}) as other:
+        assert [found.metadata for found in other.list_sessions()] == [{"user": "mended"}]
 
 
 def test_one_malformed_row_does_not_hide_the_others(repository: SQLiteSessionManager, path: Path) -> None:

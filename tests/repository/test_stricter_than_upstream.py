@@ -13,7 +13,7 @@ from strands import Agent
 from strands.types.exceptions import SessionException
 from strands.types.session import SessionMessage
 
-from strands_sqlite_session_manager import SQLiteSessionManager
+from strands_sqlite_session_manager import SessionExistsException, SessionNotFoundException, SQLiteSessionManager
 
 from ..support.records import (
     MESSAGE_ID_CALLS,
@@ -53,25 +53,26 @@ def refused(path: Path, wording: str, kind: type[Exception] = SessionException) 
 
 
 def test_an_agent_is_not_created_twice(repository: SQLiteSessionManager, path: Path) -> None:
-    with refused(path, "Agent ada already exists in session home"):
+    with refused(path, "Agent ada already exists in session home", SessionExistsException):
         repository.create_agent("home", agent("ada", state={"mood": "lost"}))
 
 
 def test_a_message_is_not_created_twice(repository: SQLiteSessionManager, path: Path) -> None:
-    with refused(path, "Message 0 already exists"):
+    with refused(path, "Message 0 already exists for agent ada in session home", SessionExistsException):
         repository.create_message("home", "ada", message(0, "second"))
 
 
 def test_the_agent_of_one_manager_is_not_created_again_by_another(repository: SQLiteSessionManager, path: Path) -> None:
-    with SQLiteSessionManager("home", path) as other, refused(path, "Agent ada already exists in session home"):
-        other.create_agent("home", agent("ada"))
+    with SQLiteSessionManager("home", path) as other:
+        with refused(path, "Agent ada already exists in session home", SessionExistsException):
+            other.create_agent("home", agent("ada"))
 
 
 # -- nothing is stored where its parent is missing --
 
 
 def test_an_agent_needs_its_session(repository: SQLiteSessionManager, path: Path) -> None:
-    with refused(path, "Session nowhere does not exist"):
+    with refused(path, "Session nowhere does not exist", SessionNotFoundException):
         repository.create_agent("nowhere", agent("ada"))
 
 
@@ -79,12 +80,12 @@ def test_an_agent_needs_its_session(repository: SQLiteSessionManager, path: Path
 def test_a_message_needs_its_agent(
     repository: SQLiteSessionManager, path: Path, session_id: str, agent_id: str
 ) -> None:
-    with refused(path, f"Agent {agent_id} in session {session_id} does not exist"):
+    with refused(path, f"Agent {agent_id} in session {session_id} does not exist", SessionNotFoundException):
         repository.create_message(session_id, agent_id, message(1))
 
 
 def test_an_orchestrator_needs_its_session(repository: SQLiteSessionManager, path: Path) -> None:
-    with refused(path, "Session nowhere does not exist"):
+    with refused(path, "Session nowhere does not exist", SessionNotFoundException):
         repository.create_multi_agent("nowhere", Orchestrator("graph"))
 
 
@@ -92,15 +93,15 @@ def test_an_orchestrator_needs_its_session(repository: SQLiteSessionManager, pat
 def test_an_orchestrator_that_was_never_created_is_not_created_by_an_update(
     repository: SQLiteSessionManager, path: Path, session_id: str, id_: str
 ) -> None:
-    with refused(path, f"MultiAgent state {id_} in session {session_id} does not exist"):
+    with refused(path, f"MultiAgent state {id_} in session {session_id} does not exist", SessionNotFoundException):
         repository.update_multi_agent(session_id, Orchestrator(id_))
 
 
 def test_a_manager_does_not_bring_its_deleted_session_back(repository: SQLiteSessionManager, path: Path) -> None:
     repository.delete_session("home")
-    with refused(path, "Session home does not exist"):
+    with refused(path, "Session home does not exist", SessionNotFoundException):
         repository.create_agent("home", agent("ada"))
-    with refused(path, "Session home does not exist"):
+    with refused(path, "Session home does not exist", SessionNotFoundException):
         Agent(model=ScriptedModel(), session_manager=repository, agent_id="bob", callback_handler=None)
 
 
@@ -108,7 +109,7 @@ def test_a_live_agent_does_not_bring_its_deleted_session_back(repository: SQLite
     live = Agent(model=ScriptedModel(), session_manager=repository, agent_id="bob", callback_handler=None)
     live("hello")
     repository.delete_session("home")
-    with refused(path, "Agent bob in session home does not exist"):
+    with refused(path, "Agent bob in session home does not exist", SessionNotFoundException):
         live("are you there?")
     assert repository.read_session("home") is None
 
@@ -151,18 +152,20 @@ def test_every_call_refuses_an_id_that_is_no_text(
 
 
 @pytest.mark.parametrize("call", MESSAGE_ID_CALLS.values(), ids=MESSAGE_ID_CALLS)
-def test_every_call_refuses_a_message_id_past_64_bits(repository: SQLiteSessionManager, path: Path, call: Call) -> None:
-    for id_ in (2**63, -(2**63) - 1):
-        with refused(path, f"message_id=<{id_}> | message id must fit in 64 bits", ValueError):
+def test_every_call_refuses_a_message_id_that_sqlite_cannot_hold_or_that_none_could_follow(
+    repository: SQLiteSessionManager, path: Path, call: Call
+) -> None:
+    for id_ in (2**63 - 1, 2**63, 2**70, -(2**63) - 1):
+        with refused(path, f"message_id=<{id_}> | message id must lie between -2**63 and 2**63 - 2", ValueError):
             call(repository, id_)
 
 
-def test_message_ids_reach_to_the_ends_of_64_bits(repository: SQLiteSessionManager) -> None:
-    for id_ in (2**63 - 1, -(2**63)):
+def test_message_ids_reach_almost_to_the_ends_of_64_bits(repository: SQLiteSessionManager) -> None:
+    for id_ in (2**63 - 2, -(2**63)):
         repository.create_message("home", "ada", message(id_, f"text {id_}"))
         assert repository.read_message("home", "ada", id_).message == message(id_, f"text {id_}").message
     listed = repository.list_messages("home", "ada")
-    assert [found.message_id for found in listed] == [-(2**63), 0, 2**63 - 1]
+    assert [found.message_id for found in listed] == [-(2**63), 0, 2**63 - 2]
 
 
 # -- numbers that upstream reads from the end of the list --
