@@ -73,21 +73,22 @@ class Database:
         self.read_only = read_only
         self.settings = Settings(synchronous, timeout)
         self.path = files.resolve(db_path)
+        self._user = pool.User()
         self._pool = self._acquire_pool()
-        self._finalizer = weakref.finalize(self, pool.release, self._pool)
+        # It discards the user itself: a weak reference to this object may still count when the finalizer runs.
+        self._finalizer = weakref.finalize(self, pool.release, self._pool, self._user)
         self._finalizer.atexit = False  # handlers that run at exit may still use it
         self._is_closed = False
 
     def _acquire_pool(self) -> pool.Pool:
         def acquire() -> pool.Pool:
-            return pool.acquire(self, self.path, self.settings, self.connect, self.read_only)
+            return pool.acquire(self._user, self.path, self.settings, self.connect, self.read_only)
 
         return self._translated(FORK_GATE.inside, acquire)  # type: ignore[no-any-return]
 
     def close(self) -> None:
         """Stop using the file; its connections are closed when nobody in the process uses it. May be repeated."""
         self._is_closed = True
-        self._pool.users.discard(self)
         self._finalizer()
 
     @overload
@@ -275,5 +276,7 @@ class Database:
             raise self.failure(error) from error
 
     def failure(self, error: BaseException) -> Exception:
-        """Return the exception that tells a user what one of `FAILURES` means; the caller raises it from the error."""
-        return errors.from_database(self.path, error, self.settings.timeout)
+        """Return the exception that tells a user what one of `FAILURES` means, with the error as its cause."""
+        failure = errors.from_database(self.path, error, self.settings.timeout)
+        failure.__cause__ = error
+        return failure

@@ -35,6 +35,10 @@ class _Lease:
         self._idle.append(self.connection)
 
 
+class User:
+    """Stands for an object that uses a pool, and may outlive it until it is released."""
+
+
 class Pool:
     """The connections of this process to one database file.
 
@@ -43,14 +47,14 @@ class Pool:
     Attributes:
         path: The file.
         connect: What opens connections; None is `sqlite3`.
-        users: The objects that use it; with the last one gone, it is closed.
+        users: Stand for the objects that use it; with the last one released, it is closed.
         writers: Those who wait to write.
     """
 
     def __init__(self, path: str, connect: Connect | None) -> None:
         self.path = path
         self.connect = connect
-        self.users: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.users: weakref.WeakSet[User] = weakref.WeakSet()
         self._turns = Turns(None if path == files.MEMORY else path)
         self.writers = Writers(self.use, self._turns)
         self._thread = threading.local()
@@ -268,12 +272,12 @@ _released: "deque[Pool]" = deque()
 
 
 def acquire(
-    user: object, path: str, settings: Settings, connect: Connect | None = None, read_only: bool = False
+    user: User, path: str, settings: Settings, connect: Connect | None = None, read_only: bool = False
 ) -> Pool:
     """Return the pool of a file, opening it for the first user.
 
     Args:
-        user: Who uses it, until it is discarded from `users` or garbage.
+        user: Stands for who uses it, until it is released or garbage.
         path: The file's absolute path, or `:memory:`.
         settings: How its connections are to behave.
         connect: What opens them; None takes `sqlite3`.
@@ -295,13 +299,12 @@ def acquire(
     try:
         pool.prepare(settings)
     except BaseException:
-        pool.users.discard(user)
-        release(pool)
+        release(pool, user)
         raise
     return pool
 
 
-def _share(user: object, path: str, settings: Settings, connect: Connect | None) -> Pool:
+def _share(user: User, path: str, settings: Settings, connect: Connect | None) -> Pool:
     """Return the pool that all users of a file have in common, with one more user."""
 
     def join() -> tuple[Pool, bool]:
@@ -326,12 +329,13 @@ def _share(user: object, path: str, settings: Settings, connect: Connect | None)
         pool.retire(settings)  # may wait, while other files are opened
 
 
-def release(pool: Pool) -> None:
-    """Close a pool if nobody uses it any more.
+def release(pool: Pool, user: User) -> None:
+    """Take a user from a pool, and close the pool if nobody uses it any more.
 
     The garbage collector comes here, in any thread and at any moment: it must not wait for `_pools_lock`, whose holder
     may wait for this thread.
     """
+    pool.users.discard(user)
     _released.append(pool)
     try:
         unused = hold(_pools_lock, _take_unused, timeout=0)
