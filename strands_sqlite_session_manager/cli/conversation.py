@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import errors
 from ..database.database import Database
+from ..database.identifiers import validate_id
 from ..database.values import UnreadableError, decode
 from ..sessions.listing import check_range
 from ..sessions.text import Part, parts
@@ -39,11 +40,13 @@ def read_conversation(
     stored. All are read before the first one is returned, so that a slow reader does not keep a transaction open.
 
     Raises:
+        ValueError: If the id of the agent is not allowed, or the limit is negative.
         SessionNotFoundException: If the session has no such agent.
         SessionException: If the file cannot be read.
     """
     if agent_id is not None and not database.read(
-        "SELECT 1 FROM agents WHERE session_id = ? AND agent_id = ?", (session_id, agent_id)
+        "SELECT 1 FROM agents WHERE session_id = ? AND agent_id = ?",
+        (session_id, validate_id(agent_id, "agent")),
     ):
         raise errors.SessionNotFoundException(f"Agent {agent_id} in session {session_id} does not exist")
     limit, _ = check_range(limit)

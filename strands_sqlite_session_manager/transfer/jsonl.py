@@ -44,11 +44,12 @@ def export_sessions(
         progress: Called after each session with how many were exported and how many there are.
 
     Raises:
+        ValueError: If an id is not allowed.
         SessionNotFoundException: If there is no such session.
         SessionException: If SQLite fails, or a row cannot be read.
     """
     exported = 0
-    remaining = list(session_ids or ())
+    remaining = [validate_id(session_id, "session") for session_id in session_ids or ()]
     if session_ids is None:
         remaining = [session_id for session_id, _ in reversed(database.snapshot(Filter({}).select))]
     total = len(remaining)
