@@ -166,7 +166,7 @@ def test_a_fork_copies_a_session_as_far_as_asked(db: Path, arguments: tuple[str,
 
 def test_a_fork_of_several_agents_needs_the_name_of_one(db: Path) -> None:
     refused = run("fork", "island", "copy", "--through", "0", db=db)
-    assert refused.code == 1
+    assert refused.code == 2
     assert "ada, bob" in refused.err
     assert run("fork", "island", "copy", "--through", "0", "--agent", "bob", db=db).code == 0
     with SQLiteSessionRepository(db) as repository:
@@ -189,6 +189,17 @@ def test_delete_deletes_nothing_if_one_of_the_sessions_is_not_there(db: Path) ->
     ended = run("delete", "ship", "nobody", "--yes", db=db)
     assert (ended.code, session_ids(db)) == (1, {"ship", "island"})
     assert "nobody" in ended.err
+
+
+def test_delete_deletes_nothing_if_one_of_the_sessions_cannot_be_deleted(db: Path) -> None:
+    with closing(sqlite3.connect(db)) as connection, connection:
+        connection.execute(
+            "CREATE TRIGGER keep BEFORE DELETE ON sessions WHEN old.session_id = 'island'"
+            " BEGIN SELECT RAISE(ABORT, 'is to be kept'); END"
+        )
+    ended = run("delete", "ship", "island", "--yes", db=db)
+    assert (ended.code, session_ids(db)) == (1, {"ship", "island"})
+    assert "is to be kept" in ended.err
 
 
 def test_prune_takes_only_what_is_old_and_has_the_metadata(db: Path) -> None:
@@ -236,14 +247,12 @@ def test_every_command_ends_with_0_when_it_was_done(name: str, db: Path, monkeyp
         ("show", "ship", "--agent", "nobody"),
         ("fork", "nobody", "copy"),
         ("fork", "ship", "island"),
-        ("fork", "ship", "a/b"),
         ("fork", "ship", "copy", "--through", "99"),
         ("fork", "ship", "copy", "--through", "-1"),
         ("delete", "nobody", "--yes"),
         ("delete", "ship"),
         ("prune", "--older-than", "0m"),
         ("tag", "nobody", "a=b"),
-        ("tag", "a/b", "a=b"),
         ("export", "nobody"),
         ("export", "-o", "sessions.db"),
         ("export", "-o", "missing/export.jsonl"),
@@ -251,8 +260,6 @@ def test_every_command_ends_with_0_when_it_was_done(name: str, db: Path, monkeyp
         ("import", "."),
         ("backup", "sessions.db"),
         ("backup", "missing/backup.db"),
-        ("fork", "ship", "copy", "--through", str(2**63)),
-        ("fork", "ship", "copy", "--through", str(-(2**70))),
     ],
     ids=" ".join,
 )
@@ -263,6 +270,34 @@ def test_what_cannot_be_done_is_an_error_in_one_line(
     before = db.read_bytes()
     ended = run(*arguments, db=db)
     assert ended.code == 1
+    assert re.fullmatch(r"strands-sqlite: .+\n", ended.err)
+    assert db.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("show", "a/b"),
+        ("show", "ship", "--agent", "a/b"),
+        ("search", "sail", "--session", " "),
+        ("search", "sail", "--agent", "a/b"),
+        ("fork", "a/b", "copy"),
+        ("fork", "ship", "a/b"),
+        ("fork", "ship", "copy", "--through", "0", "--agent", ""),
+        ("fork", "ship", "copy", "--through", str(2**63 - 1)),
+        ("fork", "ship", "copy", "--through", str(-(2**70))),
+        ("delete", "ship", "a/b", "--yes"),
+        ("tag", "a/b", "a=b"),
+        ("tag", "ship", "\udcff=b"),
+        ("export", "a/b"),
+        ("backup", "\0"),
+    ],
+    ids=lambda arguments: ascii(" ".join(arguments)),
+)
+def test_what_python_refuses_as_a_value_is_wrong_usage_in_one_line(arguments: tuple[str, ...], db: Path) -> None:
+    before = db.read_bytes()
+    ended = run(*arguments, db=db)
+    assert (ended.code, ended.out) == (2, "")
     assert re.fullmatch(r"strands-sqlite: .+\n", ended.err)
     assert db.read_bytes() == before
 
@@ -331,11 +366,13 @@ def test_a_missing_file_is_an_error_and_is_not_created(
     assert [path.name for path in (tmp_path / "empty").iterdir()] == ["export.jsonl"]
 
 
-@pytest.mark.parametrize("path", [":memory:", "", ".", "\0"], ids=repr)
-def test_what_can_be_no_file_is_an_error(path: str) -> None:
+@pytest.mark.parametrize(("path", "code"), [(":memory:", 1), ("", 2), (".", 2), ("missing/", 2), ("\0", 2)])
+def test_what_can_be_no_file_is_an_error(path: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     ended = run("--db", path, "list")
-    assert ended.code == 1
+    assert ended.code == code
     assert re.fullmatch(r"strands-sqlite: .+\n", ended.err)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_option_beats_the_environment_which_beats_the_usual_place(
@@ -381,5 +418,5 @@ def test_the_command_is_a_process_with_an_exit_code(db: Path) -> None:
     done = in_a_process("--db", db, "list", "--json")
     assert (done.code, len(objects(done.out)), done.err) == (0, 2, "")
     failed = in_a_process("--db", db, "show", "nobody")
-    assert (failed.code, failed.out, failed.err) == (1, "", "strands-sqlite: session nobody does not exist\n")
+    assert (failed.code, failed.out, failed.err) == (1, "", "strands-sqlite: Session nobody does not exist\n")
     assert in_a_process("--db", db, "show").code == 2

@@ -7,8 +7,8 @@ import pytest
 
 from strands_sqlite_session_manager import SQLiteSessionRepository
 
-from ..support.dated_records import add_message, add_session, said
 from ..support.command_line import run
+from ..support.dated_records import add_message, add_session, said
 
 WORDS = ["question one", "answer one", "question two", "answer two"]
 
