@@ -22,6 +22,7 @@ from ..database.writers import Write
 
 _T = TypeVar("_T")
 _PAUSE = 0.002  # seconds until an event loop looks again whether another thread is done with the same account
+_GRACE = 0.5  # seconds that a canceled task still waits for its write: there may be no next event to store it with
 
 
 class StaleError(Exception):
@@ -84,7 +85,7 @@ class Account:
     async def store_async(self, prepare: Callable[[], Change | None]) -> None:
         """Store what an event changes without blocking the event loop; otherwise as `store`.
 
-        If the task is canceled, the write happens or does not, and the next event finds out.
+        If the task is canceled, the write still has a moment to happen; if it does not, the next event stores it.
         """
         while True:
             try:
@@ -148,7 +149,11 @@ class Account:
                 raise self._database.failure(locked())
             await _ended(write)
         except asyncio.CancelledError:
-            outcome.withdraw()
+            try:
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(_ended(write), _GRACE)
+            finally:
+                outcome.withdraw()
             raise
         if isinstance(outcome.error, FAILURES):
             raise self._database.failure(outcome.error) from outcome.error

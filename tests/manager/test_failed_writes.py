@@ -1,12 +1,16 @@
 """A failed write says why and changes nothing, and the next write stores what it should have stored."""
 
+import asyncio
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from strands import Agent
+from strands.hooks import MessageAddedEvent
 from strands.types.exceptions import SessionException
 
 from strands_sqlite_session_manager import SQLiteSessionManager
@@ -30,11 +34,11 @@ def open_agent(folder: Path) -> tuple[SQLiteSessionManager, Agent]:
 
 
 @contextmanager
-def another_writer(folder: Path) -> Iterator[None]:
+def another_writer(folder: Path) -> Iterator[sqlite3.Connection]:
     """Hold the database as a writer in another process would."""
     with closing(sqlite3.connect(folder / "sessions.db", isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")
-        yield
+        yield connection
 
 
 @pytest.mark.parametrize("event", NEXT_EVENTS)
@@ -66,7 +70,8 @@ def test_a_turn_that_another_writer_kept_out_can_be_taken_again(tmp_path: Path) 
     agent("are you there?")
     assert resume(tmp_path) == held_by(agent)
     said = [message.to_message()["content"] for message in manager.list_messages("session", "default")]
-    assert said[-2:] == [message["content"] for message in agent.messages[-2:]]
+    assert said == [message["content"] for message in agent.messages]
+    assert said.count([{"text": "are you there?"}]) == 2
 
 
 @pytest.mark.parametrize("event", NEXT_EVENTS)
@@ -120,3 +125,38 @@ def test_state_that_is_set_while_a_closed_manager_refuses_is_not_taken_for_store
         with pytest.raises(SessionException, match="closed"):
             NEXT_EVENTS[event](manager, agent)
     assert resume(tmp_path) == stored
+
+
+@pytest.mark.parametrize("released", ["soon", "later"])
+def test_a_message_whose_task_is_canceled_is_stored_at_once_or_with_the_next_event(
+    released: str, tmp_path: Path
+) -> None:
+    manager = SQLiteSessionManager("session", tmp_path / "sessions.db")
+    agent = build(manager)
+    agent("hello")
+
+    async def add_message() -> None:
+        message: Any = {"role": "user", "content": [{"text": "are you there?"}]}
+        agent.messages.append(message)
+        await agent.hooks.invoke_callbacks_async(MessageAddedEvent(agent=agent, message=message))
+
+    async def lose_patience() -> None:
+        with another_writer(tmp_path) as connection:
+            task = asyncio.ensure_future(add_message())
+            await asyncio.sleep(0.1)  # it waits for the other writer
+            task.cancel()
+            if released == "soon":
+                asyncio.get_running_loop().call_later(0.1, connection.rollback)
+            begun = time.monotonic()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert time.monotonic() - begun < 5  # rather than the 30 seconds that a write may wait
+
+    asyncio.run(lose_patience())
+    if released == "soon":
+        assert resume(tmp_path) == held_by(agent)
+    manager.sync_agent(agent)
+    assert resume(tmp_path) == held_by(agent)
+    said = [message.to_message()["content"] for message in manager.list_messages("session", "default")]
+    assert said == [message["content"] for message in agent.messages]
+    assert said[-1] == [{"text": "are you there?"}]

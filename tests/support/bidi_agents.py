@@ -9,16 +9,20 @@ from pathlib import Path
 from typing import Any
 
 try:
+    from strands import hooks
     from strands.bidi import BidiAgent
     from strands.bidi.models import BidiModel
     from strands.bidi.types import events
 
+    STORED_EVENTS = (hooks.MessageAddedEvent, hooks.MessageUpdatedEvent)
     EARLY = False
 except ModuleNotFoundError:
     from strands.experimental.bidi import BidiAgent, BidiModel
     from strands.experimental.bidi.types import events
+    from strands.experimental.hooks import BidiMessageAddedEvent
     from strands.types._events import ToolUseStreamEvent
 
+    STORED_EVENTS = (BidiMessageAddedEvent,)
     EARLY = True
 
 from strands.session.repository_session_manager import RepositorySessionManager
