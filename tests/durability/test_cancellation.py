@@ -1,0 +1,286 @@
+"""Cancellation is safe, at any await: what was handed over is stored or is not, and the agent goes on.
+
+After each of them, the agent takes another turn, what it holds is what a new agent finds, no message is stored twice,
+and nothing holds the database's lock.
+"""
+
+import asyncio
+import random
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import aclosing, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from strands import Agent, ToolContext, tool
+from strands.agent.conversation_manager import SlidingWindowConversationManager
+from strands.hooks import AfterInvocationEvent, AfterToolCallEvent, BeforeModelCallEvent, MessageAddedEvent
+
+from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
+
+from ..scripted_model import ScriptedModel, tool_use
+from ..support.cancellation import cancel_at
+from ..support.lock_holders import held_here, seconds_to_lock
+
+EVENTS = (MessageAddedEvent, BeforeModelCallEvent, AfterToolCallEvent, AfterInvocationEvent)
+
+
+@tool(context=True)
+async def count(tool_context: ToolContext) -> str:
+    """Count the calls."""
+    counted = (tool_context.agent.state.get("counted") or 0) + 1
+    tool_context.agent.state.set("counted", counted)
+    await asyncio.sleep(0)
+    return f"{counted} calls"
+
+
+class PausingModel(ScriptedModel):
+    """Lets others have the event loop between any two events, as a network would."""
+
+    async def stream(self, messages: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        async for event in super().stream(messages, *args, **kwargs):
+            await asyncio.sleep(0)
+            yield event
+
+
+class Talk:
+    """A conversation of one agent, whose messages all differ and whose window is short enough to be trimmed."""
+
+    def __init__(self, path: Path, session_id: str = "session", **settings: Any) -> None:
+        self.path = path
+        self.session_id = session_id
+        self._turns = 0
+        self._model = PausingModel()
+        self._settings = settings
+        self.agent = self._build(self._model)
+
+    def _build(self, model: ScriptedModel) -> Agent:
+        return Agent(
+            model=model,
+            tools=[count],
+            session_manager=SQLiteSessionManager(self.session_id, self.path, **self._settings),
+            conversation_manager=SlidingWindowConversationManager(6),
+            callback_handler=None,
+        )
+
+    async def turn(self) -> None:
+        """Take a turn of four messages."""
+        await self.agent.invoke_async(self._prepare())
+
+    def stream(self) -> AsyncIterator[Any]:
+        """Take a turn of four messages, event by event."""
+        return self.agent.stream_async(self._prepare())
+
+    def _prepare(self) -> str:
+        self._turns += 1
+        self._model.replies = [[tool_use("count", f"call {self._turns}")], f"answer {self._turns}"]
+        return f"prompt {self._turns}"
+
+    async def verify(self) -> None:
+        """Expect that the agent goes on and that what is stored is right, see the module."""
+        assert seconds_to_lock(self.path) < 1
+        self._verify_history()
+        await self.turn()
+        self._verify_history()
+        assert seconds_to_lock(self.path) < 1
+        resumed, live = self._build(ScriptedModel()), self.agent
+        assert resumed.messages == live.messages
+        assert resumed.state.get() == live.state.get()
+        assert resumed.conversation_manager.get_state() == live.conversation_manager.get_state()
+        assert resumed._interrupt_state.to_dict() == live._interrupt_state.to_dict()
+
+    def _verify_history(self) -> None:
+        with SQLiteSessionRepository(self.path) as repository:
+            stored = repository.list_messages(self.session_id, "default")
+        assert [message.message_id for message in stored] == list(range(len(stored)))
+        told = [str(message.message["content"]) for message in stored]
+        assert len(told) == len(set(told)), f"stored twice: {told}"
+
+
+def talking(test: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
+    """Run a test in an event loop, in which nothing fails unseen."""
+
+    async def run() -> None:
+        unseen: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: unseen.append(context))
+        await test(*arguments)
+        await asyncio.sleep(0)
+        assert unseen == []
+
+    asyncio.run(run())
+
+
+async def cancel_everywhere(path: Path, step: int, **settings: Any) -> None:
+    point, canceled = 1, True
+    while canceled:
+        talk = Talk(path, f"session {point}", **settings)
+        if point % 2:
+            await talk.turn()
+        canceled = await cancel_at(talk.turn, point)
+        await talk.verify()
+        point += step
+    assert point > 20  # as many await points as a turn has at least
+
+
+def test_a_turn_is_canceled_at_every_await(path: Path) -> None:
+    talking(lambda: cancel_everywhere(path, 1, synchronous="NORMAL"))
+
+
+@pytest.mark.long
+def test_a_turn_is_canceled_at_every_await_in_full(path: Path) -> None:
+    talking(lambda: cancel_everywhere(path, 1))
+
+
+async def cancel(task: asyncio.Future[Any]) -> None:
+    """Cancel a task until it ends: with a canceled turn, Strands waits once more, for the event at its end."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=0.02)
+    with suppress(asyncio.CancelledError):
+        task.result()
+
+
+@pytest.mark.parametrize("number", range(1, 7))
+def test_a_turn_is_canceled_while_an_event_waits_for_the_lock(number: int, path: Path) -> None:
+    """The lock is taken before one of the turn's events, and free only after the turn was canceled."""
+
+    async def cancel_while_locked() -> None:
+        talk = Talk(path)
+        await talk.turn()
+        events = 0
+        locked = asyncio.Event()
+        with held_here(path) as lock:
+            lock.execute("ROLLBACK")
+
+            def take_the_lock(event: Any) -> None:
+                nonlocal events
+                events += 1
+                if events == number:
+                    lock.execute("BEGIN IMMEDIATE")
+                    locked.set()
+
+            for event_type in EVENTS:
+                talk.agent.hooks.add_callback(event_type, take_the_lock)
+            task = asyncio.ensure_future(talk.turn())
+            await asyncio.wait_for(locked.wait(), 10)
+            await asyncio.sleep(0.02)
+            await cancel(task)
+            lock.execute("ROLLBACK")
+        await talk.verify()
+
+    talking(cancel_while_locked)
+
+
+def test_a_next_turn_begins_while_the_canceled_one_still_waits_for_the_lock(path: Path) -> None:
+    async def go_on_while_locked() -> None:
+        talk = Talk(path)
+        await talk.turn()
+        with held_here(path) as lock:
+            for _ in range(3):
+                task = asyncio.ensure_future(talk.turn())
+                await asyncio.sleep(0.02)
+                await cancel(task)
+            task = asyncio.ensure_future(talk.turn())
+            await asyncio.sleep(0.02)
+            assert not task.done()
+            lock.execute("ROLLBACK")
+            await asyncio.wait_for(task, 10)
+        await talk.verify()
+
+    talking(go_on_while_locked)
+
+
+async def cancel_at_random(path: Path, rounds: int, seed: int, **settings: Any) -> None:
+    """Cancel the turns of three agents at random moments, while other threads write as well."""
+    chance = random.Random(seed)
+    talks = [Talk(path, f"session {number}", **settings) for number in range(3)]
+    ended = threading.Event()
+
+    def write_beside() -> None:
+        manager = SQLiteSessionManager("beside", path, **settings)
+        agent = Agent(model=ScriptedModel(), session_manager=manager, callback_handler=None)
+        while not ended.wait(0.002):
+            agent.state.set("beat", chance.random())
+            manager.sync_agent(agent)
+
+    async def go_on(talk: Talk) -> None:
+        for _ in range(rounds):
+            task = asyncio.ensure_future(talk.turn())
+            await asyncio.sleep(chance.uniform(0, 0.03))
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+    beside = asyncio.ensure_future(asyncio.to_thread(write_beside))
+    try:
+        await asyncio.gather(*map(go_on, talks))
+    finally:
+        ended.set()
+        await beside
+    for talk in talks:
+        await talk.verify()
+
+
+def test_turns_are_canceled_at_random_moments(path: Path) -> None:
+    talking(lambda: cancel_at_random(path, 10, seed=1, synchronous="NORMAL"))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(10))
+def test_turns_are_canceled_hundreds_of_times(seed: int, path: Path, scaled: Callable[[int], int]) -> None:
+    talking(lambda: cancel_at_random(path, scaled(200), seed))
+
+
+async def ask_to_cancel(path: Path, step: int) -> None:
+    """Call `agent.cancel()` at one event of the stream after the other."""
+    point, asked = 0, True
+    while asked:
+        asked = False
+        talk = Talk(path, f"session {point}", synchronous="NORMAL")
+        async with aclosing(talk.stream()) as stream:  # type: ignore[type-var]
+            number = 0
+            async for _ in stream:
+                if number == point:
+                    talk.agent.cancel()
+                    asked = True
+                number += 1
+        await talk.verify()
+        point += step
+
+
+def test_an_agent_is_asked_to_cancel(path: Path) -> None:
+    talking(lambda: ask_to_cancel(path, 3))
+
+
+async def leave(path: Path, step: int, close: bool) -> None:
+    """Stop reading a stream, as for a client that is gone, at one event after the other."""
+    point, left = 1, True
+    while left:
+        left = False
+        talk = Talk(path, f"session {point}", synchronous="NORMAL")
+        stream = talk.stream()
+        number = 0
+        async for _ in stream:
+            number += 1
+            if number == point:
+                left = True
+                break
+        if close:
+            await stream.aclose()  # type: ignore[attr-defined]
+        del stream
+        await asyncio.sleep(0)  # the loop closes what nobody has closed
+        await asyncio.sleep(0.01)
+        await talk.verify()
+        point += step
+
+
+@pytest.mark.parametrize("close", [True, False], ids=["closed", "forgotten"])
+def test_a_client_stops_reading(close: bool, path: Path) -> None:
+    talking(lambda: leave(path, 4, close))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("close", [True, False], ids=["closed", "forgotten"])
+def test_a_client_stops_reading_at_every_event(close: bool, path: Path) -> None:
+    talking(lambda: leave(path, 1, close))
