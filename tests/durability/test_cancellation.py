@@ -115,7 +115,7 @@ async def cancel_everywhere(path: Path, step: int, **settings: Any) -> None:
     point, canceled = 1, True
     while canceled:
         talk = Talk(path, f"session {point}", **settings)
-        if point % 2:
+        if point % 4 < 2:
             await talk.turn()
         canceled = await cancel_at(talk.turn, point)
         await talk.verify()
@@ -123,13 +123,14 @@ async def cancel_everywhere(path: Path, step: int, **settings: Any) -> None:
     assert point > 20  # as many await points as a turn has at least
 
 
-def test_a_turn_is_canceled_at_every_await(path: Path) -> None:
-    talking(lambda: cancel_everywhere(path, 1, synchronous="NORMAL"))
+def test_a_turn_is_canceled_at_every_other_await(path: Path) -> None:
+    talking(lambda: cancel_everywhere(path, 2, synchronous="NORMAL"))
 
 
 @pytest.mark.long
-def test_a_turn_is_canceled_at_every_await_in_full(path: Path) -> None:
-    talking(lambda: cancel_everywhere(path, 1))
+@pytest.mark.parametrize("synchronous", ["FULL", "NORMAL"])
+def test_a_turn_is_canceled_at_every_await(synchronous: str, path: Path) -> None:
+    talking(lambda: cancel_everywhere(path, 1, synchronous=synchronous))
 
 
 async def cancel(task: asyncio.Future[Any]) -> None:
@@ -250,7 +251,12 @@ async def ask_to_cancel(path: Path, step: int) -> None:
 
 
 def test_an_agent_is_asked_to_cancel(path: Path) -> None:
-    talking(lambda: ask_to_cancel(path, 3))
+    talking(lambda: ask_to_cancel(path, 4))
+
+
+@pytest.mark.long
+def test_an_agent_is_asked_to_cancel_at_every_event(path: Path) -> None:
+    talking(lambda: ask_to_cancel(path, 1))
 
 
 async def leave(path: Path, step: int, close: bool) -> None:
@@ -277,7 +283,7 @@ async def leave(path: Path, step: int, close: bool) -> None:
 
 @pytest.mark.parametrize("close", [True, False], ids=["closed", "forgotten"])
 def test_a_client_stops_reading(close: bool, path: Path) -> None:
-    talking(lambda: leave(path, 4, close))
+    talking(lambda: leave(path, 6, close))
 
 
 @pytest.mark.long
