@@ -5,10 +5,17 @@ import importlib.util
 import tempfile
 from pathlib import Path
 
-from . import catalog, conversations, size, storage, writers
+from . import catalog, conversations, server, size, storage, writers
 from .report import Report
 
-PARTS = {"storage": storage, "conversations": conversations, "writers": writers, "size": size, "catalog": catalog}
+PARTS = {
+    "storage": storage,
+    "conversations": conversations,
+    "writers": writers,
+    "server": server,
+    "size": size,
+    "catalog": catalog,
+}
 
 
 def main() -> None:

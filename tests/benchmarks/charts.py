@@ -10,7 +10,7 @@ from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from .names import BARE, FILES, NOTHING, OURS, S3, SNAPSHOTS, waits, without_mode
+from .names import BARE, FILES, NOTHING, OPENAI, OURS, S3, SNAPSHOTS, waits, without_mode
 from .report import Bars, Chart, Curves
 
 matplotlib.rcParams.update(
@@ -36,6 +36,7 @@ COLOURS = {
     FILES: "#e07b00",
     S3: "#2c9c4b",
     SNAPSHOTS: "#9246b0",
+    OPENAI: "#b03060",
     NOTHING: "#bbbbbb",
 }
 DASHED = {*BARE.values(), NOTHING}

@@ -10,6 +10,7 @@ DUMPED = {mode: f"bare + json.dumps, {mode}" for mode in MODES}
 OURS = {mode: f"SQLiteSessionManager, {mode}" for mode in MODES}
 LIVE = {mode: f"a live agent, {mode}" for mode in MODES}
 FILES, S3, SNAPSHOTS = "FileSessionManager", "S3SessionManager (local server)", "SnapshotSessionManager"
+OPENAI = "SQLiteSession of openai-agents"
 NOTHING = "no session manager"
 
 WAITS = "waits for the disk"  # the header of a column

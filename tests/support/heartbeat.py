@@ -11,11 +11,16 @@ class Heartbeat:
     """Beats in the event loop during a block.
 
     Attributes:
-        longest: The longest time between two beats, in seconds.
+        gaps: The times between two beats, in seconds.
     """
 
     def __init__(self) -> None:
-        self.longest = 0.0
+        self.gaps: list[float] = []
+
+    @property
+    def longest(self) -> float:
+        """The longest gap, in seconds."""
+        return max(self.gaps)
 
     async def __aenter__(self) -> "Heartbeat":
         self._task = asyncio.ensure_future(self._beat())
@@ -33,5 +38,5 @@ class Heartbeat:
         while True:
             await asyncio.sleep(BEAT)
             now = time.monotonic()
-            self.longest = max(self.longest, now - before)
+            self.gaps.append(now - before)
             before = now
