@@ -105,7 +105,7 @@ class Crowd:
 
 def percentile_99(figures: Sequence[float]) -> float:
     """Return what one of a hundred exceeds."""
-    return quantiles(figures, n=100, method="inclusive")[98]
+    return quantiles(figures, n=100, method="inclusive")[98] if len(figures) > 1 else figures[0]
 
 
 def latencies(figures: Sequence[float]) -> tuple[str, ...]:
@@ -160,9 +160,7 @@ def measure_threads(folder: Path, quick: bool, report: Report) -> None:
     report.chart(Chart("threads", title, ("threads", "commits per second"), {"": curves}, writes=False))
 
 
-def write_in_crowds(
-    folder: Path, counts: Sequence[int], rounds: int, seconds: float
-) -> dict[tuple[str, int], Crowd]:
+def write_in_crowds(folder: Path, counts: Sequence[int], rounds: int, seconds: float) -> dict[tuple[str, int], Crowd]:
     """Let crowds append in turns; the largest one on one loop as well.
 
     Args:
@@ -279,9 +277,7 @@ def create(repository: SQLiteSessionRepository, session_id: str, message_id: int
 def agents_on_one_loop(path: Path, count: int) -> Iterator[Write]:
     """Yield what lets live agents append in one event loop."""
     with ExitStack() as stack:
-        managers = [
-            stack.enter_context(SQLiteSessionManager(session_id, path)) for session_id in session_ids(count)
-        ]
+        managers = [stack.enter_context(SQLiteSessionManager(session_id, path)) for session_id in session_ids(count)]
         agents = list(map(build_agent, managers))
         messages = list(itertools.islice(conversation(), 1000))
 
@@ -473,7 +469,9 @@ def measure_cold_start(folder: Path, quick: bool, report: Report) -> None:
         from strands.session.snapshot_session_manager import SnapshotSessionManager
         from strands.storage import LocalFileStorage
 
-        openers[SNAPSHOTS] = lambda: SnapshotSessionManager(SESSION, storage=LocalFileStorage(str(folder / "snapshots")))
+        openers[SNAPSHOTS] = lambda: SnapshotSessionManager(
+            SESSION, storage=LocalFileStorage(str(folder / "snapshots"))
+        )
     for open_session in openers.values():
         manager = open_session()
         manager.sync_agent(build_agent(manager, list(itertools.islice(conversation(), HELD))))
@@ -529,9 +527,7 @@ def measure_stall(folder: Path, quick: bool, report: Report) -> None:
                 lock = held_elsewhere(path, seconds) if holding else nullcontext()
                 with lock:
                     gaps, ended = asyncio.run(watch(conversations))
-            rows.append(
-                (name.removesuffix(", FULL"), "held" if holding else "free", *latencies(gaps), f"{ended:,.2f}")
-            )
+            rows.append((name.removesuffix(", FULL"), "held" if holding else "free", *latencies(gaps), f"{ended:,.2f}"))
             longest[name] = max(gaps)
     control = float(rows[0][4].replace(",", ""))
     added = max(longest[OURS["FULL"]] - control, 0.0)
