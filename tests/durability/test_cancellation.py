@@ -17,7 +17,7 @@ from strands import Agent, ToolContext, tool
 from strands.agent.conversation_manager import SlidingWindowConversationManager
 from strands.hooks import AfterInvocationEvent, AfterToolCallEvent, BeforeModelCallEvent, MessageAddedEvent
 
-from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
+from strands_sqlite_session_manager import DatabaseLockedException, SQLiteSessionManager, SQLiteSessionRepository
 
 from ..scripted_model import ScriptedModel, tool_use
 from ..support.cancellation import cancel_at
@@ -77,10 +77,16 @@ class Talk:
         self._model.replies = [[tool_use("count", f"call {self._turns}")], f"answer {self._turns}"]
         return f"prompt {self._turns}"
 
-    async def verify(self) -> None:
-        """Expect that the agent goes on and that what is stored is right, see the module."""
+    async def verify(self, *, by_a_new_agent: bool = False) -> None:
+        """Expect that the agent goes on and that what is stored is right, see the module.
+
+        Args:
+            by_a_new_agent: Whether a new agent goes on instead, as in a server that builds one for each request.
+        """
         assert seconds_to_lock(self.path) < 1
         self._verify_history()
+        if by_a_new_agent:
+            self.agent = self._build(self._model)
         await self.turn()
         self._verify_history()
         assert seconds_to_lock(self.path) < 1
@@ -118,7 +124,7 @@ async def cancel_everywhere(path: Path, step: int, **settings: Any) -> None:
         if point % 4 < 2:
             await talk.turn()
         canceled = await cancel_at(talk.turn, point)
-        await talk.verify()
+        await talk.verify(by_a_new_agent=point % 8 < 4)
         point += step
     assert point > 20  # as many await points as a turn has at least
 
@@ -190,6 +196,63 @@ def test_a_next_turn_begins_while_the_canceled_one_still_waits_for_the_lock(path
         await talk.verify()
 
     talking(go_on_while_locked)
+
+
+def test_a_next_turn_is_told_in_time_while_the_canceled_one_still_waits_for_the_lock(path: Path) -> None:
+    async def wait_in_vain() -> None:
+        talk = Talk(path, timeout=0.2)
+        await talk.turn()
+        with held_here(path):
+            task = asyncio.ensure_future(talk.turn())
+            await asyncio.sleep(0.05)
+            await cancel(task)
+            task = asyncio.ensure_future(talk.turn())
+            await asyncio.wait([task], timeout=3)
+            is_told = task.done()
+        await asyncio.wait([task])
+        assert is_told, "it waited until the lock was free"
+        assert isinstance(task.exception(), DatabaseLockedException)
+        await talk.verify()
+
+    talking(wait_in_vain)
+
+
+def test_a_canceled_turn_ends_in_time_while_the_lock_is_held(path: Path) -> None:
+    async def wait_in_vain() -> None:
+        talk = Talk(path, timeout=0.2)
+        await talk.turn()
+        with held_here(path):
+            task = asyncio.ensure_future(talk.turn())
+            await asyncio.sleep(0.05)
+            task.cancel()  # only once: Strands waits for the event at the end of the turn
+            await asyncio.wait([task], timeout=3)
+            is_over = task.done()
+        await asyncio.wait([task])
+        assert is_over, "it waited until the lock was free"
+        await talk.verify()
+
+    talking(wait_in_vain)
+
+
+def test_what_was_canceled_while_the_lock_is_held_is_not_stored_later(path: Path) -> None:
+    """A server builds another agent for the next request, which must not be refused for it."""
+
+    async def withdraw() -> None:
+        talk = Talk(path)
+        await talk.turn()
+        with held_here(path):
+            task = asyncio.ensure_future(talk.turn())
+            await asyncio.sleep(0.05)
+            await cancel(task)
+            with SQLiteSessionRepository(path) as repository:
+                before = len(repository.list_messages("session", "default"))
+            successor = Talk(path)
+        await asyncio.sleep(0.15)  # longer than a committer waits before it looks who is still there
+        with SQLiteSessionRepository(path) as repository:
+            assert len(repository.list_messages("session", "default")) == before
+        await successor.turn()
+
+    talking(withdraw)
 
 
 async def cancel_at_random(path: Path, rounds: int, seed: int, **settings: Any) -> None:
