@@ -16,6 +16,7 @@ import pytest
 from strands import Agent, ToolContext, tool
 from strands.agent.conversation_manager import SlidingWindowConversationManager
 from strands.hooks import AfterInvocationEvent, AfterToolCallEvent, BeforeModelCallEvent, MessageAddedEvent
+from strands.multiagent import GraphBuilder, Swarm
 
 from strands_sqlite_session_manager import DatabaseLockedException, SQLiteSessionManager, SQLiteSessionRepository
 
@@ -353,3 +354,48 @@ def test_a_client_stops_reading(close: bool, path: Path) -> None:
 @pytest.mark.parametrize("close", [True, False], ids=["closed", "forgotten"])
 def test_a_client_stops_reading_at_every_event(close: bool, path: Path) -> None:
     talking(lambda: leave(path, 1, close))
+
+
+def build_graph(manager: SQLiteSessionManager) -> Any:
+    builder = GraphBuilder()
+    for name in "abc":
+        builder.add_node(Agent(name=name, model=PausingModel(), callback_handler=None), name)
+    builder.add_edge("a", "b")
+    builder.add_edge("b", "c")
+    builder.set_max_node_executions(9)
+    builder.set_graph_id("team")
+    builder.set_session_manager(manager)
+    return builder.build()
+
+
+def build_swarm(manager: SQLiteSessionManager) -> Any:
+    handoff = tool_use("handoff_to_agent", "t1", agent_name="b", message="your turn")
+    models = {"a": PausingModel([handoff]), "b": PausingModel()}
+    nodes = [Agent(name=name, model=model, callback_handler=None) for name, model in models.items()]
+    return Swarm(nodes, session_manager=manager, id="team")
+
+
+async def cancel_orchestrator(path: Path, build: Callable[[SQLiteSessionManager], Any], step: int) -> None:
+    """Cancel a Graph or Swarm at one await after the other; then it goes on, and after it a new one."""
+    point, canceled = 1, True
+    while canceled:
+        managers = [SQLiteSessionManager(f"session {point}", path, synchronous="NORMAL") for _ in range(2)]
+        live = build(managers[0])
+        canceled = await cancel_at(lambda: live.invoke_async("hello"), point)  # noqa: B023
+        assert seconds_to_lock(path) < 1
+        await live.invoke_async("hello")
+        assert managers[0].read_multi_agent(f"session {point}", "team") == live.serialize_state()
+        await build(managers[1]).invoke_async("hello")
+        point += step
+    assert point > 10  # as many await points as there are at least
+
+
+@pytest.mark.parametrize("build", [build_graph, build_swarm])
+def test_an_orchestrator_is_canceled(build: Callable[[SQLiteSessionManager], Any], path: Path) -> None:
+    talking(lambda: cancel_orchestrator(path, build, 5))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("build", [build_graph, build_swarm])
+def test_an_orchestrator_is_canceled_at_every_await(build: Callable[[SQLiteSessionManager], Any], path: Path) -> None:
+    talking(lambda: cancel_orchestrator(path, build, 1))
