@@ -598,7 +598,7 @@ def conversations_of_openai(path: Path) -> Iterator[Any]:
 def measure_search(folder: Path, quick: bool, report: Report) -> None:
     """Search for words that are everywhere and nowhere."""
     folder.mkdir()
-    stored, rounds = (20_000, 5) if quick else (500_000, 15)
+    stored, rounds = (20_000, 5) if quick else (300_000, 7)
     path = folder / DATABASE
     fill_database(path, stored // 100)
     with SQLiteSessionRepository(path) as repository:
