@@ -29,7 +29,7 @@ from strands_sqlite_session_manager import (
     StaleSessionException,
 )
 
-from ..scripted_model import ScriptedModel
+from ..support.scripted_model import ScriptedModel
 from ..support.commits import commits_in_wal
 from ..support.lock_holders import held_here
 

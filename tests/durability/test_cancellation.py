@@ -20,7 +20,7 @@ from strands.multiagent import GraphBuilder, Swarm
 
 from strands_sqlite_session_manager import DatabaseLockedException, SQLiteSessionManager, SQLiteSessionRepository
 
-from ..scripted_model import ScriptedModel, tool_use
+from ..support.scripted_model import ScriptedModel, tool_use
 from ..support.cancellation import cancel_at
 from ..support.lock_holders import held_here, seconds_to_lock
 

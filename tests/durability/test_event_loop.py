@@ -19,7 +19,7 @@ from strands.multiagent import GraphBuilder, Swarm
 
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
 
-from ..scripted_model import ScriptedModel, tool_use
+from ..support.scripted_model import ScriptedModel, tool_use
 from ..support.heartbeat import Heartbeat
 from ..support.lock_holders import held_elsewhere
 

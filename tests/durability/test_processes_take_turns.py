@@ -28,7 +28,7 @@ from strands_sqlite_session_manager import (
 )
 
 from ..support.lock_holders import held_elsewhere, seconds_to_lock
-from ..workers import in_processes
+from ..support.workers import in_processes
 
 pytestmark = pytest.mark.skipif(
     sys.platform == "win32", reason="this system has no queue, and cannot stop or fork a process"
