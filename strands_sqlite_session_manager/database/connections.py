@@ -107,8 +107,11 @@ def open_to_write(path: str, settings: Settings, connect: Connect | None) -> Con
     return connection
 
 
-def _keep_legacy(path: str, connect: Connect | None) -> None:
-    """Save a copy of a legacy file beside it, under a name that is free; it stays until its owner removes it."""
+def _keep_legacy(path: str, connect: Connect | None) -> str:
+    """Save a copy of a legacy file beside it, under a name that is free, and return the name.
+
+    The copy stays until its owner removes it.
+    """
     names = (f"{path}.legacy-backup{f'-{number}' if number > 1 else ''}" for number in count(1))
     name = next(name for name in names if not os.path.lexists(name))
     with (
@@ -118,6 +121,7 @@ def _keep_legacy(path: str, connect: Connect | None) -> None:
     ):
         source.backup(target)
         target.execute("PRAGMA journal_mode = DELETE")
+    return name
 
 
 def open_raw(path: str, connect: Connect | None) -> sqlite3.Connection:

@@ -4,6 +4,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from .. import errors
 from . import files, legacy
@@ -85,7 +86,7 @@ def check_belongs_here(path: str, timeout: float) -> None:
 
 
 def prepare(
-    connection: sqlite3.Connection, path: str, timeout: float, keep_legacy: Callable[[], None] | None = None
+    connection: sqlite3.Connection, path: str, timeout: float, keep_legacy: Callable[[], str] | None = None
 ) -> None:
     """Bring a database to the current schema and into WAL mode.
 
@@ -93,18 +94,20 @@ def prepare(
         connection: A connection in autocommit mode whose busy timeout is set.
         path: The file's name, for errors.
         timeout: Seconds to wait for other processes that do the same.
-        keep_legacy: Saves a copy of a legacy file; called before it is upgraded, while nobody else can write.
+        keep_legacy: Saves a copy of a legacy file and returns its name; called before the file is upgraded, while
+            nobody else can write.
 
     Raises:
         SessionException: If the file is another program's, or was written by a newer version.
         sqlite3.Error: If SQLite fails; whatever was begun is rolled back.
     """
+    copies: list[str] = []
 
     def migrate(connection: sqlite3.Connection) -> None:
         version = read_version(connection, path)
         is_legacy = version == 0 and legacy.is_layout(connection)
         if is_legacy and keep_legacy is not None:
-            keep_legacy()
+            copies.append(keep_legacy())
         for step in MIGRATIONS[version:]:
             step(connection)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -112,7 +115,14 @@ def prepare(
 
     if read_version(connection, path) < VERSION:
         connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")  # takes effect in a file that is still empty
-        transact(connection, "BEGIN IMMEDIATE", migrate)
+        try:
+            transact(connection, "BEGIN IMMEDIATE", migrate)
+        except BaseException:
+            # The old file is still there: with a copy for each attempt, a service that restarts would fill the disk.
+            with suppress(OSError, connection.Error):
+                if copies and read_version(connection, path) < VERSION:
+                    os.unlink(copies[0])
+            raise
     _switch_to_wal(connection, path, timeout)
 
 
