@@ -11,6 +11,7 @@ for as ever, and where there is no `fcntl`, as on Windows, there is no queue.
 """
 
 import os
+import stat
 from contextlib import suppress
 
 try:
@@ -20,7 +21,6 @@ except ImportError:
 
 _SUFFIX = "-queue"
 _TURN, _LINE = 0, 1  # bytes of the file that are locked
-_LOOK = 64  # turns after which to look whether the others still queue at the same file
 
 
 class Turns:
@@ -30,7 +30,6 @@ class Turns:
         """Prepare to queue for a database; None is one that no other process can use."""
         self._path = None if path is None or fcntl is None else path + _SUFFIX
         self._descriptor: int | None = None
-        self._count = 0  # of turns
         self._is_ours = False
 
     def enter(self, *, wait: bool) -> bool:
@@ -41,8 +40,7 @@ class Turns:
                     self._descriptor = self._open(self._path)
                 self._is_ours = True  # or may be, from here on
                 self._lock(self._descriptor, wait)
-                self._count = (self._count + 1) % _LOOK
-                if self._count or os.fstat(self._descriptor).st_nlink:
+                if os.fstat(self._descriptor).st_nlink:
                     return True
                 self.close()  # the last user removed the file, and others queue at a new one
             except BlockingIOError:
@@ -62,10 +60,17 @@ class Turns:
             fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, _LINE)
 
     def _open(self, path: str) -> int:
-        mode = os.stat(path.removesuffix(_SUFFIX)).st_mode & 0o666  # as SQLite's own files beside the database
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
-        if os.fstat(descriptor).st_uid == os.geteuid():
-            os.fchmod(descriptor, mode)
+        nofollow = getattr(os, "O_NOFOLLOW", 0)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | nofollow, 0o600)
+        except FileExistsError:
+            found = os.lstat(path)
+            # Closing a file gives back all locks of the process on it: this must not be another one's second name.
+            if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+                raise OSError(f"{path} is not a file of its own") from None
+            return os.open(path, os.O_RDWR | nofollow)
+        # As SQLite does for its own files beside the database.
+        os.fchmod(descriptor, os.stat(path.removesuffix(_SUFFIX)).st_mode & 0o666)
         return descriptor
 
     def leave(self) -> None:

@@ -228,7 +228,7 @@ def test_a_canceled_turn_ends_in_time_while_the_lock_is_held(path: Path) -> None
             task.cancel()  # only once: Strands waits for the event at the end of the turn
             await asyncio.wait([task], timeout=3)
             is_over = task.done()
-        await asyncio.wait([task])
+        await asyncio.gather(task, return_exceptions=True)
         assert is_over, "it waited until the lock was free"
         await talk.verify()
 
