@@ -33,7 +33,7 @@ from ..support.records import Orchestrator, query
 from ..support.stores import MemoryRepository
 
 COLUMNS = {
-    "sessions": ("metadata",),
+    "session_metadata": ("value",),
     "agents": ("state", "conversation_manager_state", "internal_state", "context"),
     "messages": ("message", "redact_message", "edited_message"),
     "multi_agents": ("state",),
@@ -117,11 +117,6 @@ def told_of_row(path: Path, table: str, column: str, kind: str, damage: str | by
     copy = path.with_name("damaged.db")
     shutil.copy(path, copy)
     with closing(sqlite3.connect(copy)) as connection, connection:
-        if table == "sessions":  # an index on the metadata would look at the damage
-            for (index,) in connection.execute(
-                "SELECT name FROM sqlite_master WHERE type = 'index' AND sql LIKE '%json_extract%'"
-            ).fetchall():
-                connection.execute(f'DROP INDEX "{index}"')
         data = damage.encode() if isinstance(damage, str) else damage
         connection.execute(f"UPDATE {table} SET {column} = CAST(? AS {kind})", (data,))
     found = told_of(copy)

@@ -32,7 +32,7 @@ UMASKS = pytest.mark.parametrize("umask", tier([0o000, 0o002, 0o022, 0o077, 0o77
 MEGABYTE = "x" * 2**20
 # Everything that there is to be created, by how its name ends; a run that makes none of one kind proves nothing of it.
 KINDS = (
-    *("new", "below", "sessions.db", "sessions.db-journal", "sessions.db-wal", "sessions.db-shm"),
+    *("new", "below", "sessions.db", "sessions.db-journal", "sessions.db-wal", "sessions.db-shm", "sessions.db-queue"),
     *(".partial", ".partial-journal", "other.db", "imported.db", "earlier.db-wal", "earlier.db-shm"),
 )
 
@@ -100,7 +100,8 @@ def test_what_is_created_is_open_to_its_owner_and_to_nobody_else_at_any_moment(f
     assert [kind for kind in KINDS if not any(path.endswith(kind) for path, _ in created)] == []
     # What nobody has seen being created was not looked at in its first moment.
     unseen = left.keys() - {path for path, _ in created} - {str(folder / "earlier.db")}
-    assert unseen == {str(folder / name) for name in ("backup.db", "again.db", "export.jsonl")}  # other names before
+    renamed = ("backup.db", "again.db", "export.jsonl", "earlier.db.legacy-backup")
+    assert unseen == {str(folder / name) for name in renamed}
     assert {path: oct(last) for path, last in left.items() if last & 0o600 != 0o600} == {}
 
 
@@ -177,7 +178,7 @@ def test_a_shared_file_stays_shared_with_what_belongs_to_it_whatever_is_done(tmp
             manager.delete_session("fork")
             manager.vacuum()
             assert {file.name: mode(file) for file in tmp_path.iterdir()} == dict.fromkeys(
-                ("sessions.db", "sessions.db-wal", "sessions.db-shm"), permissions
+                ("sessions.db", "sessions.db-wal", "sessions.db-shm", "sessions.db-queue"), permissions
             )
     finally:
         os.umask(before)
@@ -200,7 +201,7 @@ def test_what_the_administrator_does_to_a_file_leaves_its_owner_everything(folde
     with SQLiteSessionManager("home", path) as manager:
         manager.create_agent("home", agent("ada"))
         assert {(file.name, file.stat().st_uid) for file in folder.iterdir()} == {
-            (name, NOBODY) for name in ("sessions.db", "sessions.db-wal", "sessions.db-shm")
+            (name, NOBODY) for name in ("sessions.db", "sessions.db-wal", "sessions.db-shm", "sessions.db-queue")
         }
         in_processes(1, read_as_somebody, path, start_method="fork")
 
