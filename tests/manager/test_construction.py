@@ -5,7 +5,6 @@
 
 import gc
 import importlib.metadata
-import json
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -42,9 +41,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def metadata_in(path: Path, session_id: str = "home") -> dict[str, str]:
-    ((text,),) = query(path, "SELECT metadata FROM sessions WHERE session_id = ?", session_id)
-    stored: dict[str, str] = json.loads(text)
-    return stored
+    return dict(query(path, "SELECT key, value FROM session_metadata WHERE session_id = ?", session_id))
 
 
 # -- settings --
@@ -132,10 +129,11 @@ def test_a_repository_creates_no_session(path: Path) -> None:
 # -- metadata --
 
 
-def test_metadata_are_stored_as_json_with_the_session(path: Path) -> None:
-    metadata = {"user_id": "42", "名": "Zoë \x00\ud800"}
-    with open_manager(path, metadata=MappingProxyType(metadata)):
+def test_metadata_are_stored_as_rows_of_the_session(path: Path) -> None:
+    metadata = {"user_id": "42", "名": "Zoë \x00", "": ""}
+    with open_manager(path, metadata=MappingProxyType(metadata)) as manager:
         assert metadata_in(path) == metadata
+        assert [found.metadata for found in manager.list_sessions()] == [metadata]
 
 
 def test_without_metadata_a_session_has_none(path: Path) -> None:
@@ -166,6 +164,15 @@ def test_metadata_that_hold_anything_but_strings_are_a_type_error_before_anythin
     path: Path, metadata: Mapping[Any, Any]
 ) -> None:
     with pytest.raises(TypeError, match=r"^metadata\[.*\] \| keys and values must be strings$"):
+        open_manager(path, metadata=metadata)
+    assert not path.parent.exists()
+
+
+@pytest.mark.parametrize("metadata", [{"user": "a\ud800"}, {"user": "\ud83d\ude00"}, {"\udfff": "42"}], ids=ascii)
+def test_metadata_that_are_no_valid_unicode_are_refused_before_anything_is_created(
+    path: Path, metadata: Mapping[str, str]
+) -> None:
+    with pytest.raises(ValueError, match=r"^metadata\['.*'\] \| cannot contain lone surrogates$"):
         open_manager(path, metadata=metadata)
     assert not path.parent.exists()
 

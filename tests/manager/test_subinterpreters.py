@@ -47,7 +47,7 @@ with SQLiteSessionRepository({path!r}) as repository:
     error, *messages = output_of(f"""
 from strands import Agent
 from strands_sqlite_session_manager import SQLiteSessionManager
-from tests.scripted_model import ScriptedModel
+from tests.support.scripted_model import ScriptedModel
 
 manager = SQLiteSessionManager("the session", {path!r})
 agent = Agent(model=ScriptedModel(), callback_handler=None, session_manager=manager)
