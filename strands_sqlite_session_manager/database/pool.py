@@ -271,9 +271,7 @@ _pools_lock = new_lock()
 _released: "deque[Pool]" = deque()
 
 
-def acquire(
-    user: User, path: str, settings: Settings, connect: Connect | None = None, read_only: bool = False
-) -> Pool:
+def acquire(user: User, path: str, settings: Settings, connect: Connect | None = None, read_only: bool = False) -> Pool:
     """Return the pool of a file, opening it for the first user.
 
     Args:
