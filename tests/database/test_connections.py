@@ -19,7 +19,7 @@ import pytest
 from strands.agent.conversation_manager import NullConversationManager
 from strands.types.exceptions import SessionException
 
-from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
+from strands_sqlite_session_manager import DatabaseLockedException, SQLiteSessionManager, SQLiteSessionRepository
 
 from ..support.numbered_messages import SESSION, add, add_all, begin, live_agent, numbers
 from ..support.workers import PATIENCE, descriptors, in_threads
@@ -269,7 +269,7 @@ def test_a_writer_that_waited_too_long_is_told_so_and_can_try_again(tmp_path: Pa
     path = tmp_path / "sessions.db"
     manager = begin(path, timeout=0.5)
     agent = live_agent(manager)
-    refused = pytest.raises(SessionException, match=f"{re.escape(str(path))}.*writer.*0\\.5 seconds")
+    refused = pytest.raises(DatabaseLockedException, match=f"{re.escape(str(path))}.*writer.*0\\.5 seconds")
     with another_writer(path):
         for write in (
             lambda: add(manager, 0),
@@ -299,7 +299,7 @@ def test_each_manager_waits_as_long_as_it_was_told_to(tmp_path: Path) -> None:
     with another_writer(path):
         waiting = threading.Thread(target=write_patiently)
         waiting.start()
-        with pytest.raises(SessionException, match=r"0\.1 seconds"):
+        with pytest.raises(DatabaseLockedException, match=r"0\.1 seconds"):
             add(hasty, 0)
         refused.set()
     waiting.join()

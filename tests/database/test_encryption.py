@@ -16,6 +16,7 @@ from strands import Agent
 from strands.types.exceptions import SessionException
 
 from strands_sqlite_session_manager import (
+    DatabaseLockedException,
     FileSessionRepository,
     SQLiteSessionManager,
     SQLiteSessionRepository,
@@ -134,7 +135,7 @@ def test_without_the_right_key_the_file_is_refused_and_not_touched(
     manager, _ = talk(path)
     manager.close()
     before = path.read_bytes()
-    with pytest.raises(SessionException, match=r"sessions\.db \| not a SQLite database .* needs the `connect`"):
+    with pytest.raises(SessionException, match=r"sessions\.db \| not a SQLite database .*open it with the `connect`"):
         SQLiteSessionManager("island", path, connect=opener)
     assert path.read_bytes() == before
     assert os.listdir(path.parent) == ["sessions.db"]
@@ -154,7 +155,7 @@ def test_an_encrypted_database_of_something_else_is_refused_and_not_touched(path
     foreign.commit()
     foreign.close()
     before = path.read_bytes()
-    with pytest.raises(SessionException, match="a database of something else"):
+    with pytest.raises(SessionException, match="a database of another program"):
         SQLiteSessionRepository(path, connect=connect_encrypted)
     assert path.read_bytes() == before
 
@@ -168,7 +169,7 @@ def test_the_command_line_says_that_it_does_not_open_encrypted_files(command: st
     ended = run(*(READING | WRITING)[command], db=path)
     assert ended.code == 1
     assert ended.err.startswith(f"strands-sqlite: {path} | not a SQLite database")
-    assert "An encrypted one needs the `connect`" in ended.err
+    assert "If it is encrypted, open it with the `connect` that it was written with" in ended.err
     assert ended.err.count("\n") == 1
     assert path.read_bytes() == before
 
@@ -180,7 +181,7 @@ def test_a_file_is_opened_by_one_function_at_a_time_in_a_process(
     other: Callable[[str], Any] | None, path: Path
 ) -> None:
     manager, agent = talk(path)
-    with pytest.raises(SessionException, match="with another `connect`; give everybody the same function"):
+    with pytest.raises(SessionException, match="with another `connect`; pass the same function everywhere"):
         SQLiteSessionRepository(path, connect=other)
     agent("still here")
     manager.close()
@@ -218,8 +219,8 @@ def misuse(path: str) -> sqlite3.Connection:
     [
         (fail, SessionException, r"sessions\.db \| `connect` failed with KeyError"),
         (misuse, SessionException, r"sessions\.db \| `connect` failed with OperationalError"),
-        (lambda path: None, TypeError, "gave NoneType, not a connection"),
-        (lambda path: "connected", TypeError, "gave str, not a connection"),
+        (lambda path: None, TypeError, "returned NoneType, not a connection"),
+        (lambda path: "connected", TypeError, "returned str, not a connection"),
         (sqlite3.connect, SessionException, r"sessions\.db \| `connect` must open with check_same_thread=False"),
         ("a key", TypeError, r"connect=<str> \| must be a function of a path"),
     ],
@@ -285,7 +286,7 @@ def test_another_writer_is_waited_for_and_named_as_for_any_file(path: Path) -> N
     impatient = SQLiteSessionManager("palm", path, timeout=0.1, connect=connect_encrypted)
     other = connect_encrypted(str(path))
     other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(SessionException, match=r"another writer held the database for more than 0\.1 seconds"):
+    with pytest.raises(DatabaseLockedException, match=r"another writer kept .* locked for more than 0\.1 seconds"):
         build(impatient)
     other.close()
     agent("free again")

@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from ..support import layout
 from ..support.legacy_files import LAYOUT, TABLES, Contents, example, fill, large, read, rows, told, write, write_in_use
 from ..support.numbered_messages import SESSION, live_agent, text
 from ..support.scripted_model import ScriptedModel
-from ..support.workers import PATIENCE, in_processes, killed, killed_at_size
+from ..support.workers import PATIENCE, forked, in_processes, killed, killed_at_size
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no os.fork to make a child with")
 JOURNAL_MODES = pytest.mark.parametrize("journal_mode", ["WAL", "DELETE"])
@@ -68,7 +69,7 @@ def test_an_upgrade_keeps_every_session_agent_message_and_orchestrator(
     assert times == [("2024-05-06T07:08:09+00:00", "2024-05-06T07:08:10+00:00")] * 2
 
 
-def test_a_file_that_the_earlier_package_still_has_open_is_upgraded(tmp_path: Path) -> None:
+def test_a_legacy_file_that_is_still_open_is_upgraded(tmp_path: Path) -> None:
     path, contents = tmp_path / "sessions.db", example()
     with closing(fill(path, contents)) as earlier:
         assert earlier.execute("SELECT count(*) FROM messages").fetchone() == (6,)
@@ -177,11 +178,99 @@ def test_a_graph_resumes_from_an_upgraded_file_as_from_files(tmp_path: Path) -> 
         assert [model.calls for model in models] == [0, 1]  # what was done is not done again
 
 
+# -- the old file --
+
+
+def copies_beside(path: Path) -> list[str]:
+    """Return the names of the copies of the old file."""
+    return sorted(name for name in os.listdir(path.parent) if name.startswith(f"{path.name}.legacy-backup"))
+
+
+@pytest.mark.parametrize("write_file", [write, write_in_use, write_in_rollback_mode])
+def test_an_upgrade_leaves_one_private_copy_of_the_old_file_beside_it(
+    tmp_path: Path, write_file: Callable[[Path, Contents], None]
+) -> None:
+    path, contents = tmp_path / "sessions.db", example()
+    write_file(path, contents)
+    path.chmod(0o644)
+    old = rows(path)
+    for _ in range(2):  # the second time, there is nothing to upgrade
+        SQLiteSessionRepository(path).close()
+    assert sorted(os.listdir(tmp_path)) == ["sessions.db", "sessions.db.legacy-backup"]
+    copy = tmp_path / "sessions.db.legacy-backup"
+    assert copy.stat().st_mode & 0o777 == 0o600
+    assert rows(copy) == old
+    assert query(copy, "PRAGMA integrity_check") == [("ok",)]
+    assert query(copy, "PRAGMA journal_mode") == [("delete",)]  # all of it is in this one file
+
+
+def test_the_copy_of_a_legacy_file_is_a_legacy_file(tmp_path: Path) -> None:
+    path, contents = tmp_path / "sessions.db", example()
+    write(path, contents)
+    with SQLiteSessionManager(SESSION, path) as manager:
+        manager.delete_session(SESSION)
+    os.replace(tmp_path / "sessions.db.legacy-backup", path)
+    with SQLiteSessionRepository(path) as repository:
+        assert told(read(repository, contents)) == told(contents)
+
+
+def test_the_copy_of_a_legacy_file_never_overwrites_one(tmp_path: Path) -> None:
+    path, contents = tmp_path / "sessions.db", example()
+    (tmp_path / "sessions.db.legacy-backup").write_text("mine")
+    (tmp_path / "sessions.db.legacy-backup-2").symlink_to(tmp_path / "nothing")
+    for number in (3, 4):
+        path.unlink(missing_ok=True)
+        write(path, contents)
+        old = rows(path)
+        SQLiteSessionRepository(path).close()
+        assert rows(tmp_path / f"sessions.db.legacy-backup-{number}") == old
+    assert (tmp_path / "sessions.db.legacy-backup").read_text() == "mine"
+    assert not (tmp_path / "nothing").exists()
+    assert len(copies_beside(path)) == 4
+
+
+def test_a_reader_upgrades_nothing_and_makes_no_copy(tmp_path: Path) -> None:
+    path, contents = tmp_path / "sessions.db", example()
+    write(path, contents)
+    before = path.read_bytes()
+    with SQLiteSessionRepository(path, read_only=True) as repository:
+        assert told(read(repository, contents)) == told(contents)
+    assert path.read_bytes() == before
+    assert copies_beside(path) == []
+
+
+@needs_fork
+@JOURNAL_MODES
+def test_an_upgrade_for_whose_copy_there_is_no_room_is_refused_and_leaves_the_old_file_alone(
+    tmp_path: Path, journal_mode: str
+) -> None:
+    path, contents = tmp_path / "sessions.db", large(300, 3000)
+    write(path, contents, journal_mode)
+    before = path.read_bytes()
+
+    def open_without_room(pipe: Connection) -> None:
+        import resource  # not on Windows
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write fails instead
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, resource.RLIM_INFINITY))
+        try:
+            SQLiteSessionRepository(path)
+        except SessionException as refusal:
+            pipe.send(str(refusal))
+
+    with forked(open_without_room) as pipe:
+        assert pipe.recv().startswith(f"{path} | ")
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == [path.name]
+    with SQLiteSessionRepository(path) as repository:
+        assert told(read(repository, contents)) == told(contents)
+
+
 # -- whole or not at all --
 
 
 def assert_old_or_upgraded(path: Path, contents: Contents, old: dict[str, list[Any]]) -> bool:
-    """Say whether a file is still the old one, to the last row; it must be upgraded otherwise.
+    """Say whether a file is still the old one, to the last row; it must be upgraded, and have a copy, otherwise.
 
     What a recovery makes of it is looked at in a copy, so that the file is as the dead process left it.
     """
@@ -197,10 +286,15 @@ def assert_old_or_upgraded(path: Path, contents: Contents, old: dict[str, list[A
         assert rows(copy) == old
         assert query(copy, "PRAGMA integrity_check") == [("ok",)]
     shutil.rmtree(aside)
+    assert still_old or copies_beside(path)
 
     with SQLiteSessionRepository(path) as repository:
         assert told(read(repository, contents)) == told(contents)
     assert query(path, "PRAGMA integrity_check") == [("ok",)]
+    assert copies_beside(path)
+    for name in copies_beside(path):  # whatever has this name is all of the old file
+        assert rows(path.with_name(name)) == old
+        path.with_name(name).unlink()
     return still_old
 
 
@@ -230,6 +324,7 @@ def test_an_upgrade_killed_at_any_moment_left_the_old_file_or_the_new_one(tmp_pa
     begun = time.monotonic()
     SQLiteSessionRepository(path).close()
     duration = time.monotonic() - begun
+    assert copies_beside(path) == ["sessions.db.legacy-backup"]
     chance = random.Random(1)
     for _ in range(5):
         shutil.copy(template, path)
@@ -308,9 +403,10 @@ def test_processes_that_upgrade_a_file_at_once_all_succeed(tmp_path: Path, journ
         path = tmp_path / f"{number}.db"
         write(path, contents, journal_mode)
         assert in_processes(4, open_and_tell, path, contents) == [told(contents)] * 4
+        assert copies_beside(path) == [f"{number}.db.legacy-backup"]
 
 
-# -- not the earlier package --
+# -- not a legacy file --
 
 
 def other_columns(layout: str) -> str:
@@ -350,7 +446,7 @@ def test_another_database_with_tables_of_the_same_names_is_refused_untouched(
         connection.execute(f"PRAGMA journal_mode = {journal_mode}")
         connection.executescript(change(LAYOUT))
     before = path.read_bytes()
-    with pytest.raises(SessionException, match="something else"):
+    with pytest.raises(SessionException, match="a database of another program"):
         SQLiteSessionRepository(path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == [path.name]

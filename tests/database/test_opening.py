@@ -23,16 +23,17 @@ AT_ONCE = pytest.mark.parametrize("at_once", [in_threads, in_processes])
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no os.fork to make a child with")
 
 COLUMNS = {
-    "sessions": {"session_id", "session_type", "metadata", "created_at", "updated_at"},
+    "sessions": {"session_id", "session_type", "created_at", "updated_at", "active_at"},
+    "session_metadata": {"session_id", "key", "value"},
     "agents": {
-        *("session_id", "agent_id", "created_at", "updated_at"),
-        *("state", "conversation_manager_state", "internal_state"),
+        *("session_id", "agent_id", "revision", "created_at", "updated_at"),
+        *("state", "conversation_manager_state", "internal_state", "context"),
     },
     "messages": {
-        *("session_id", "agent_id", "message_id", "created_at", "updated_at"),
-        *("message", "redact_message"),
+        *("sequence", "session_id", "agent_id", "message_id", "created_at", "updated_at"),
+        *("message", "redact_message", "edited_message"),
     },
-    "multi_agents": {"session_id", "multi_agent_id", "created_at", "updated_at", "state"},
+    "multi_agents": {"session_id", "multi_agent_id", "revision", "created_at", "updated_at", "state"},
 }
 
 
@@ -77,8 +78,9 @@ def test_all_that_start_a_new_session_at_once_share_it(tmp_path: Path, at_once: 
     for number in range(3):
         path = tmp_path / f"{number}.db"
         at_once(8, open_session, path)
-        ((metadata,),) = query(path, "SELECT metadata FROM sessions")
-        assert all(f"from {index}" in metadata for index in range(8))
+        stored = query(path, "SELECT session_id, key, value FROM session_metadata ORDER BY key")
+        assert stored == [(SESSION, f"from {index}", "yes") for index in range(8)]
+        assert query(path, "SELECT session_id FROM sessions") == [(SESSION,)]
 
 
 def build_agent(index: int, path: Path) -> list[Any]:
@@ -185,9 +187,11 @@ def test_a_new_file_has_the_documented_columns_in_wal_mode_and_says_whose_it_is(
     assert query(path, "PRAGMA journal_mode") == [("wal",)]
     assert query(path, "PRAGMA page_size") == [(4096,)]
     assert query(path, "PRAGMA application_id") == [(0x53745353,)]
-    assert query(path, "PRAGMA user_version")[0] > (0,)
+    assert query(path, "PRAGMA user_version") == [(1,)]
+    tables = query(path, "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'")
+    assert {name for (name,) in tables} == set(COLUMNS)
     for table, columns in COLUMNS.items():
-        assert {name for (name,) in query(path, f"SELECT name FROM pragma_table_info('{table}')")} >= columns
+        assert {name for (name,) in query(path, f"SELECT name FROM pragma_table_info('{table}')")} == columns
 
 
 def test_an_empty_file_is_accepted(tmp_path: Path) -> None:
@@ -230,20 +234,21 @@ def by_sql(path: Path) -> None:
 @pytest.mark.parametrize("delete", [by_api, by_sql])
 def test_deleting_a_session_deletes_all_that_belongs_to_it(tmp_path: Path, delete: Callable[[Path], None]) -> None:
     path = tmp_path / "sessions.db"
-    with begin(path, ["one", "two"]) as manager:
+    with begin(path, ["one", "two"], metadata={"app": "web"}) as manager:
         add_all(manager, range(3), "one")
         add_all(manager, range(3), "two")
         manager.create_multi_agent(SESSION, Orchestrator())  # type: ignore[arg-type]
-    with SQLiteSessionManager("other", path) as other:
+    with SQLiteSessionManager("other", path, metadata={"app": "web"}) as other:
         live_agent(other)("hello")
     delete(path)
-    for table, rows in {"sessions": 1, "agents": 1, "messages": 2, "multi_agents": 0}.items():
+    for table, rows in {"sessions": 1, "session_metadata": 1, "agents": 1, "messages": 2, "multi_agents": 0}.items():
         assert query(path, f"SELECT count(*), coalesce(min(session_id), 'other') FROM {table}") == [(rows, "other")]
 
 
 @pytest.mark.parametrize(
     "orphan",
     [
+        "INSERT INTO session_metadata VALUES ('none', 'key', 'value')",
         "INSERT INTO agents (session_id, agent_id, created_at, updated_at, state, conversation_manager_state,"
         " internal_state) VALUES ('none', 'a', '', '', '{}', '{}', '{}')",
         "INSERT INTO messages (session_id, agent_id, message_id, created_at, updated_at, message)"
@@ -251,7 +256,7 @@ def test_deleting_a_session_deletes_all_that_belongs_to_it(tmp_path: Path, delet
         "INSERT INTO multi_agents (session_id, multi_agent_id, created_at, updated_at, state)"
         " VALUES ('none', 'm', '', '', '{}')",
     ],
-    ids=["agent", "message", "orchestrator"],
+    ids=["metadata", "agent", "message", "orchestrator"],
 )
 def test_the_schema_does_not_let_anything_be_without_its_owner(tmp_path: Path, orphan: str) -> None:
     path = tmp_path / "sessions.db"

@@ -162,7 +162,8 @@ def test_the_file_and_its_companions_are_for_their_owner_only_whatever_the_umask
         manager.create_agent("home", agent("ada"))
         manager.create_message("home", "ada", message(0))
         modes = {path.name: mode(path) for path in empty_folder.iterdir()}
-    assert modes == {"sessions.db": 0o600, "sessions.db-wal": 0o600, "sessions.db-shm": 0o600}
+    companions = ("-wal", "-shm", "-queue")
+    assert modes == {"sessions.db": 0o600, **{f"sessions.db{companion}": 0o600 for companion in companions}}
 
 
 @on_posix
@@ -246,14 +247,14 @@ def test_a_pipe_is_refused_without_waiting_for_its_other_end(empty_folder: Path,
 @pytest.mark.parametrize("below", ["sessions.db", "a/sessions.db", "a/b/sessions.db"])
 def test_a_path_below_a_file_is_refused(empty_folder: Path, open_database: Any, below: str) -> None:
     (empty_folder / "file").write_text("mine")
-    with pytest.raises(SessionException, match=r"sessions\.db \| cannot be opened"):
+    with pytest.raises(SessionException, match=r"sessions\.db \| .*Not a directory"):
         open_database(f"file/{below}")
     assert everything_below(empty_folder) == {empty_folder / "file": b"mine"}
 
 
 @each_class
 def test_a_name_that_is_too_long_is_refused(empty_folder: Path, open_database: Any) -> None:
-    with pytest.raises(SessionException, match="cannot be opened"):
+    with pytest.raises(SessionException, match=r"x{300} \| .*File name too long"):
         open_database("x" * 300)
     assert everything_below(empty_folder) == {}
 

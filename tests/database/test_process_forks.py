@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from strands.types.exceptions import SessionException
 
-from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
+from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository, StaleSessionException
 
 from ..support.numbered_messages import SESSION, add, add_all, begin, converse, live_agent, numbers
 from ..support.tiers import every
@@ -182,7 +182,7 @@ def test_an_agent_goes_on_in_a_child_and_is_stale_in_the_parent(tmp_path: Path) 
     with forked(lambda pipe: agent("in the child")):
         pass
 
-    with pytest.raises(SessionException, match="continued elsewhere"):
+    with pytest.raises(StaleSessionException, match="another writer continued the conversation"):
         agent("in the parent again")
     resumed = live_agent(SQLiteSessionManager(SESSION, path))
     assert [block["text"] for message in resumed.messages for block in message["content"]] == [

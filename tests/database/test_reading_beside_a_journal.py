@@ -19,10 +19,10 @@ from strands.types.exceptions import SessionException
 
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
 
+from ..support.child_process import in_a_child
+from ..support.command_line import run
 from ..support.legacy_files import large, write
 from ..support.numbered_messages import AGENT, SESSION
-from ..support.command_line import run
-from ..support.child_process import in_a_child
 from ..support.workers import killed
 
 MESSAGES = 800  # more than SQLite keeps in memory, so that part of a transaction is in the file before its end

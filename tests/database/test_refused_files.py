@@ -19,7 +19,7 @@ from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRe
 from ..support.numbered_messages import add_all, begin
 from ..support.workers import descriptors
 
-FOREIGN = "something else"
+FOREIGN = "a database of another program"
 NOT_SQLITE = "not a SQLite database"
 DAMAGED = "The file is damaged"
 

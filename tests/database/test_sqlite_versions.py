@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from strands.types.exceptions import SessionException
 
-from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository, connection
+from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
+from strands_sqlite_session_manager.database import connections
 
 from ..support.command_line import run
 
@@ -34,8 +35,8 @@ def connect_without_json(path: str) -> sqlite3.Connection:
 def too_old(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let Python's own SQLite be older than what we need."""
     with monkeypatch.context() as context:
-        context.setattr(connection, "OLDEST_SQLITE", (3, 1000, 0))
-        connection.check_own_sqlite.cache_clear()
+        context.setattr(connections, "OLDEST_SQLITE", (3, 1000, 0))
+        connections.check_own_sqlite.cache_clear()
         yield
 
 
@@ -63,7 +64,7 @@ def test_an_sqlite_that_is_too_old_is_refused_before_a_file_is_touched(tmp_path:
     [(connect_to_old, r"3\.34\.1$"), (connect_without_json, rf"{sqlite3.sqlite_version} without JSON functions$")],
 )
 def test_another_sqlite_that_will_not_do_is_refused_too(
-    connect: connection.Connect, found: str, tmp_path: Path
+    connect: connections.Connect, found: str, tmp_path: Path
 ) -> None:
     with pytest.raises(SessionException, match=NEEDS.format(r"3\.35\.0", found)):
         SQLiteSessionManager("session", tmp_path / "sessions.db", connect=connect)
