@@ -180,18 +180,28 @@ def objects_in(client: Any, prefix: str) -> dict[str, bytes]:
     return {key[len(prefix) :]: client.get_object(Bucket=BUCKET, Key=key)["Body"].read() for key in keys}
 
 
+TABLES = ("sessions", "session_metadata", "agents", "messages", "multi_agents")
+OF_ITS_OWN = ("session_id", "revision", "sequence", "active_at")
+
+
 def rows_of(path: Path, session_id: str) -> dict[str, list[dict[str, Any]]]:
-    """Every row of a session, but for the id itself, and what is not a part of it: `revision` and `active_at`."""
-    rows = {}
+    """Every row of a session in the order of storing, but for the id, and for columns that SQLite or a trigger fills.
+
+    A legacy file has no table of metadata.
+    """
     with closing(sqlite3.connect(path)) as connection:
         connection.row_factory = sqlite3.Row
-        for table in ("sessions", "agents", "messages", "multi_agents"):
-            found = connection.execute(f"SELECT * FROM {table} WHERE session_id = ? ORDER BY 1, 2, 3", (session_id,))
-            rows[table] = [
-                {name: row[name] for name in row.keys() if name not in ("session_id", "revision", "active_at")}  # noqa: SIM118
-                for row in found
+        known = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        return {
+            table: [
+                {name: row[name] for name in row.keys() if name not in OF_ITS_OWN}  # noqa: SIM118
+                for row in connection.execute(
+                    f"SELECT * FROM {table} WHERE session_id = ? ORDER BY rowid", (session_id,)
+                )
             ]
-    return rows
+            for table in TABLES
+            if table in known
+        }
 
 
 @contextmanager

@@ -105,6 +105,9 @@ def test_between_sqlite_files_every_row_is_the_same_but_for_its_revision(within:
         copy_session(source, target, "home", new_session_id="copy")
         assert rows_of(other, "copy") == before == rows_of(path, "home")
         assert any(row["edited_message"] for row in before["messages"])
+        assert before["session_metadata"] == [{"key": "user_id", "value": "42"}, {"key": "empty", "value": ""}]
+        (active,) = [found.updated_at for found in source.list_sessions() if found.session_id == "home"]
+        assert [found.updated_at for found in target.list_sessions() if found.session_id == "copy"] == [active]
         assert "copy" in {found.session_id for found in target.list_sessions(metadata={"user_id": "42"})}
         assert "copy" in {
             match.session_id for match in target.search_messages("edited") or target.search_messages("HI")

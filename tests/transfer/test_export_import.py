@@ -20,7 +20,7 @@ from ..support.numbered_messages import add_all, begin
 from ..support.records import Orchestrator, agent
 from ..support.tiers import every, tier
 
-TABLES = ("sessions", "agents", "messages", "multi_agents")
+TABLES = ("sessions", "session_metadata", "agents", "messages", "multi_agents")
 
 
 @pytest.fixture
@@ -46,36 +46,27 @@ def imported(path: Path, text: str | bytes, *options: str) -> tuple[int, str]:
 
 
 def everything(path: Path) -> dict[str, list[Any]]:
-    """Return all rows of all tables, JSON laid out alike, and when something last happened in each session.
+    """Return all rows of all tables, those of each session in the order of storing, JSON laid out alike.
 
-    The revisions are to differ, and a file may know of the last activity in another way.
+    The revisions are to differ, and of the sequence only the order within a session is kept.
     """
 
     def value(found: Any) -> Any:
         return json.dumps(json.loads(found)) if str(found).startswith(("{", "[")) else found
 
     with closing(sqlite3.connect(path)) as connection:
-        found: dict[str, list[Any]] = {}
-        for table in TABLES:
-            cursor = connection.execute(f"SELECT * FROM {table}")
-            names = [column[0] for column in cursor.description]
-            found[table] = sorted(
-                tuple(
-                    (name, value(cell))
-                    for name, cell in zip(names, row, strict=True)
-                    if name not in ("revision", "active_at")
-                )
-                for row in cursor.fetchall()
-            )
-    with SQLiteSessionRepository(path) as repository:
-        found["activity"] = sorted(
-            (("session_id", each.session_id), each.updated_at) for each in repository.list_sessions()
-        )
-    return found
+        connection.row_factory = sqlite3.Row
+        return {
+            table: [
+                {name: value(row[name]) for name in row.keys() if name not in ("revision", "sequence")}  # noqa: SIM118
+                for row in connection.execute(f"SELECT * FROM {table} ORDER BY session_id, rowid")
+            ]
+            for table in TABLES
+        }
 
 
 def session_ids(path: Path) -> set[str]:
-    return {row[0][1] for row in everything(path)["sessions"]}
+    return {row["session_id"] for row in everything(path)["sessions"]}
 
 
 # -- identical --
@@ -84,9 +75,8 @@ def session_ids(path: Path) -> set[str]:
 def everything_there_is(path: Path) -> None:
     """Fill a file by hand with all that rows can hold."""
     legacy_files.write(path, legacy_files.example())
-    with SQLiteSessionManager(
-        "odd", path, metadata={"user": "ü", "empty": "", "\x00": "\udcff", "a b": '"'}
-    ) as manager:
+    metadata = {"user": "ü", "empty": "", "\x00": "\uffff", "a b": '"', "": "{}"}
+    with SQLiteSessionManager("odd", path, metadata=metadata) as manager:
         values = [
             float("nan"),
             float("-inf"),
@@ -278,7 +268,7 @@ def test_a_line_that_is_malformed_or_missing_breaks_its_session_only(db: Path) -
 def test_any_byte_may_be_wrong(changes: int, db: Path) -> None:
     """Most changes leave a text that is fine as well; no session is ever stored in part."""
     text = exported(db).encode()
-    whole = {name: [row for row in rows if row[0][1] == "ship"] for name, rows in everything(db).items()}
+    whole = {name: [row for row in rows if row["session_id"] == "ship"] for name, rows in everything(db).items()}
     generator = random.Random(4)
     for number in range(changes):
         new = db.with_name(f"{number}.db")

@@ -244,9 +244,7 @@ def test_lines_that_do_not_fit_together_are_refused(lines: list[Any], tmp_path: 
 
 @pytest.mark.one_in(3)
 @pytest.mark.parametrize("depth", [200, 400, 990, 20_000])
-@pytest.mark.parametrize(
-    "place", ["state", "text", "toolUse", "toolResult", "metadata", "redact_message", "context"]
-)
+@pytest.mark.parametrize("place", ["state", "text", "toolUse", "toolResult", "metadata", "redact_message", "context"])
 def test_deep_nesting_is_refused_or_resumed(place: str, depth: int, tmp_path: Path) -> None:
     nested = "[" * depth + "0" + "]" * depth
     contents = {
