@@ -69,13 +69,14 @@ def read_columns(agent: Any, stored: StateVersion | None) -> AgentColumns:
         }
         return AgentColumns(values, stored)
     session_agent = _to_session_agent(agent)
-    internal_keys = tuple(session_agent._internal_state)
+    internal_state = internal_state_of(session_agent)
+    internal_keys = tuple(internal_state)
     is_counted = number is not None and _INTERNAL_STATE.keys() >= set(internal_keys)
     return AgentColumns(
         {
             "state": session_agent.state,
             "conversation_manager_state": session_agent.conversation_manager_state,
-            "internal_state": session_agent._internal_state,
+            "internal_state": internal_state,
         },
         StateVersion(state, number, internal_keys) if is_counted and number is not None else None,
     )
@@ -89,7 +90,7 @@ def _to_session_agent(agent: Any) -> SessionAgent:
 
 def restore_internal_state(agent: Any, internal_state: dict[str, Any]) -> None:
     """Restore an agent's interrupts and its model's state."""
-    session_agent = SessionAgent(agent.agent_id, {}, {}, _internal_state=internal_state)
+    session_agent = SessionAgent(agent.agent_id, {}, {}, internal_state)
     if _is_early_bidi(agent):
         session_agent.initialize_bidi_internal_state(agent)  # type: ignore[attr-defined, unused-ignore]
     else:

@@ -12,6 +12,7 @@ from typing import Any
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
 from .. import errors
+from ..context.strands_private import internal_state_of
 from ..database.database import Database, Row
 from ..database.identifiers import validate_id, validate_message_id
 from ..database.tables import AGENTS, MESSAGES, MULTI_AGENTS, SESSIONS
@@ -125,7 +126,7 @@ def _agent_columns(agent: SessionAgent) -> tuple[str, str, str]:
     return (
         encode(agent.state, "state"),
         encode(agent.conversation_manager_state, "conversation_manager_state"),
-        encode(agent._internal_state, "_internal_state"),
+        encode(internal_state_of(agent), "_internal_state"),
     )
 
 
@@ -133,12 +134,12 @@ def _agent_from_row(session_id: str, row: Row) -> SessionAgent:
     agent_id, state, conversation_manager_state, internal_state, created_at, updated_at = row
     where = ("the agent", agent_id, "of session", session_id)
     return SessionAgent(
-        agent_id=agent_id,
-        state=decode(state, *where),
-        conversation_manager_state=decode(conversation_manager_state, *where),
-        _internal_state=decode(internal_state, *where),
-        created_at=created_at,
-        updated_at=updated_at,
+        agent_id,
+        decode(state, *where),
+        decode(conversation_manager_state, *where),
+        decode(internal_state, *where),
+        created_at,
+        updated_at,
     )
 
 

@@ -1,5 +1,10 @@
-"""Every name of Strands that this package relies on: a release that changes one fails here first."""
+"""Every name of Strands that this package relies on: a release that changes one fails here first.
 
+Those that are private are in one module, `context/strands_private.py`.
+"""
+
+import ast
+import asyncio
 import dataclasses
 import inspect
 import re
@@ -8,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import boto3
 import pytest
 import strands.agent.agent
 from strands import Agent
@@ -15,13 +21,16 @@ from strands.agent.state import AgentState
 from strands.hooks import AfterInvocationEvent, events, registry
 from strands.session.file_session_manager import FileSessionManager
 from strands.session.repository_session_manager import RepositorySessionManager
+from strands.session.s3_session_manager import S3SessionManager
 from strands.session.session_manager import SessionManager
 from strands.session.session_repository import SessionRepository
 from strands.types.content import Message
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
+import strands_sqlite_session_manager as package
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
-from strands_sqlite_session_manager.internals import AgentReader
+from strands_sqlite_session_manager.context import strands_private
+from strands_sqlite_session_manager.context.strands_private import read_columns
 
 from ..support.histories.history import build, say, user
 from ..support.scripted_model import ScriptedModel
@@ -90,10 +99,76 @@ def test_every_method_of_upstreams_manager_is_replaced_by_ours() -> None:
     assert {name: ours.get(name) for name in found} == found
 
 
+# -- private names --
+
+PRIVATE = {
+    "_fix_broken_tool_use",
+    "_get_agent_path",
+    "_get_session_path",
+    "_get_version",
+    "_internal_state",
+    "_interrupt_state",
+    "_model_state",
+}
+FOLDER = Path(package.__file__).parent
+
+
+def private_names(file: Path) -> tuple[set[str], set[str]]:
+    """Return the private names of attributes and arguments that a module uses, and the private names it defines."""
+    used, defined = set(), set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+            used.add(node.attr)
+        elif isinstance(node, ast.keyword):
+            used.add(node.arg or "")
+        elif isinstance(node, ast.Attribute):
+            defined.add(node.attr)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            defined.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            defined.add(node.id)
+    return tuple({name for name in names if re.match("_[^_]", name)} for names in (used, defined))  # type: ignore[return-value]
+
+
+def test_only_one_module_uses_private_names_of_strands_and_these_are_all() -> None:
+    found = {file: private_names(file) for file in FOLDER.rglob("*.py")}
+    ours = set().union(*(defined for _, defined in found.values())) | {"_is_owned"}  # of Python's locks
+    foreign = {str(file.relative_to(FOLDER)): used - ours for file, (used, _) in found.items() if used - ours}
+    assert foreign == {"context/strands_private.py": PRIVATE}
+
+
 def test_the_repair_of_tool_use_takes_and_returns_messages() -> None:
     assert list(inspect.signature(RepositorySessionManager._fix_broken_tool_use).parameters) == ["self", "messages"]
     with SQLiteSessionManager("a session", ":memory:") as manager:
         assert manager._fix_broken_tool_use([user("fine")]) == [user("fine")]
+
+
+def test_a_manager_of_files_without_a_session_finds_and_reads_them(tmp_path: Path) -> None:
+    theirs = FileSessionManager("a session", storage_dir=str(tmp_path))
+    theirs.create_agent("a session", SessionAgent("ada", {"a": 1}, {}))
+    manager = strands_private.manager_without_session(FileSessionManager, storage_dir=str(tmp_path))
+    folder = tmp_path / "session_a session"
+    assert strands_private.file_session_path(manager, "a session") == str(folder)
+    assert strands_private.file_agent_path(manager, "a session", "ada") == str(folder / "agents" / "agent_ada")
+    assert (folder / "agents" / "agent_ada" / "agent.json").is_file()
+    agent = manager.read_agent("a session", "ada")
+    assert agent is not None
+    assert agent.state == {"a": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["session_a session"]  # it creates none
+
+
+def test_a_manager_of_s3_without_a_session_finds_and_reads_them(boto_session: boto3.Session, s3_bucket: str) -> None:
+    theirs = S3SessionManager("a session", s3_bucket, prefix="names", boto_session=boto_session)
+    theirs.create_agent("a session", SessionAgent("ada", {"a": 1}, {}))
+    client = boto_session.client("s3")
+    manager = strands_private.manager_without_session(S3SessionManager, bucket=s3_bucket, prefix="names", client=client)
+    path = strands_private.s3_session_path(manager, "a session")
+    assert path == "names/session_a session/"
+    listed = client.list_objects_v2(Bucket=s3_bucket, Prefix="names/")["Contents"]
+    assert {entry["Key"] for entry in listed} == {f"{path}session.json", f"{path}agents/agent_ada/agent.json"}
+    agent = manager.read_agent("a session", "ada")
+    assert agent is not None
+    assert agent.state == {"a": 1}
 
 
 def test_no_private_name_of_ours_is_one_of_upstreams(tmp_path: Path) -> None:
@@ -104,8 +179,8 @@ def test_no_private_name_of_ours_is_one_of_upstreams(tmp_path: Path) -> None:
             assert not {name for name in private if hasattr(theirs, name)}
         assert {name for name in vars(ours) if not hasattr(theirs, name)} == {
             "_database",
-            "_live_agents",
-            "_multi_agent_revisions",
+            "_agents",
+            "_orchestrators",
         }
 
 
@@ -143,28 +218,34 @@ def test_an_agents_internal_state_is_restored_from_its_record() -> None:
     assert found == {key: internal_state[key] for key in found}
 
 
+def test_a_version_with_special_ways_for_bidi_agents_has_both_of_them() -> None:
+    assert hasattr(SessionAgent, "from_bidi_agent") == hasattr(SessionAgent, "initialize_bidi_internal_state")
+
+
 def test_what_is_read_of_an_agent_by_private_names_is_what_its_record_says() -> None:
     agent = build(None, {"state": {"a": 1}})  # type: ignore[arg-type]
-    reader = AgentReader()
-    whole = reader.read(agent)
+    first = read_columns(agent, None)
     say(agent, "question")
     agent._interrupt_state.context["some"] = "thing"
     record = SessionAgent.from_agent(agent)
-    assert {**whole, **reader.read(agent)} == {
+    assert {**first.values, **read_columns(agent, first.version).values} == {
         "state": record.state,
         "conversation_manager_state": record.conversation_manager_state,
-        "internal_state": record._internal_state,
+        "internal_state": strands_private.internal_state_of(record),
     }
 
 
 @newer
 def test_an_unchanged_state_need_not_be_read_again() -> None:
     agent = build(None, {"state": {"a": 1}})  # type: ignore[arg-type]
-    reader = AgentReader()
-    assert "state" in reader.read(agent)
-    assert "state" not in reader.read(agent)
+    first = read_columns(agent, None)
+    assert first.values["state"] == {"a": 1}
+    assert "state" not in read_columns(agent, first.version).values
     agent.state.set("a", 2)
-    assert reader.read(agent)["state"] == {"a": 2}
+    second = read_columns(agent, first.version)
+    assert second.values["state"] == {"a": 2}
+    agent.state = AgentState({"a": 3})  # another object, whose count says nothing
+    assert read_columns(agent, second.version).values["state"] == {"a": 3}
 
 
 @newer
@@ -240,6 +321,21 @@ def test_a_manager_is_told_of_these_events_in_this_order() -> None:
     ]
 
 
+def test_our_manager_is_told_of_each_event_once_and_the_event_loop_never_waits_for_it() -> None:
+    registrations = Registrations()
+    with SQLiteSessionManager("a session", ":memory:") as manager:
+        manager.register_hooks(registrations)  # type: ignore[arg-type]
+    found = [(name, callback) for name, callback in registrations.found if not name.startswith("Bidi")]
+    awaited = [name for name, callback in found if inspect.iscoroutinefunction(callback)]
+    # Where hooks have an order, also behind all others.
+    after = ["AfterInvocationEvent"] * (2 if hasattr(registry, "HookOrder") else 1)
+    updated = ["MessageUpdatedEvent"] if hasattr(events, "MessageUpdatedEvent") else []
+    nodes = ["AfterNodeCallEvent", "AfterMultiAgentInvocationEvent"]
+    assert awaited == [*updated, "MessageAddedEvent", *after, *nodes]
+    waited_for = [name for name, callback in found if not inspect.iscoroutinefunction(callback)]
+    assert waited_for == ["AgentInitializedEvent", "MultiAgentInitializedEvent"]  # no loop runs yet
+
+
 def test_an_agent_calls_only_these_methods_of_its_manager_itself() -> None:
     source = inspect.getsource(strands.agent.agent)
     assert set(re.findall(r"_session_manager\.(\w+)\(", source)) == {"redact_latest_message", "sync_agent"}
@@ -288,6 +384,7 @@ def test_our_manager_hears_of_a_message_that_was_replaced() -> None:
         say(agent, "question")
         said = agent.messages[0]
         agent.messages[0] = {**said, "content": [{"text": "what was really asked"}]}
-        agent.hooks.invoke_callbacks(events.MessageUpdatedEvent(agent, said["tracking_id"], agent.messages[0]))
+        updated = events.MessageUpdatedEvent(agent, said["tracking_id"], agent.messages[0])
+        asyncio.run(agent.hooks.invoke_callbacks_async(updated))
         listed = manager.list_messages("a session", "default")
     assert [message.to_message() for message in listed] == agent.messages
