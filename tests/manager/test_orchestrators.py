@@ -233,7 +233,9 @@ def test_an_orchestrator_that_was_continued_elsewhere_is_refused(resumable: str,
     stale = build_team(resumable, open_session("sqlite", "session", tmp_path), tmp_path)
     in_a_new_process(finish, resumable, "sqlite", tmp_path)
     before = rows(tmp_path)
-    with pytest.raises(StaleSessionException, match=r"team in session session: another writer continued .* build a new"):
+    with pytest.raises(
+        StaleSessionException, match=r"team in session session: another writer continued .* build a new"
+    ):
         stale("another task")
     assert rows(tmp_path) == before
     with pytest.raises(StaleSessionException):

@@ -96,7 +96,9 @@ def assert_refused(deed: str, manager: SQLiteSessionManager, agent: Agent, folde
     """Try it, and try it again."""
     stored = everything(folder)
     for _ in range(2):
-        with pytest.raises(StaleSessionException, match="another writer continued the conversation since it was loaded here"):
+        with pytest.raises(
+            StaleSessionException, match="another writer continued the conversation since it was loaded here"
+        ):
             DEEDS[deed](manager, agent)
         assert everything(folder) == stored
 

@@ -63,9 +63,11 @@ def test_a_message_is_not_created_twice(repository: SQLiteSessionManager, path: 
 
 
 def test_the_agent_of_one_manager_is_not_created_again_by_another(repository: SQLiteSessionManager, path: Path) -> None:
-    with SQLiteSessionManager("home", path) as other:
-        with refused(path, "Agent ada already exists in session home", SessionExistsException):
-            other.create_agent("home", agent("ada"))
+    with (
+        SQLiteSessionManager("home", path) as other,
+        refused(path, "Agent ada already exists in session home", SessionExistsException),
+    ):
+        other.create_agent("home", agent("ada"))
 
 
 # -- nothing is stored where its parent is missing --

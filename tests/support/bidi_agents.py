@@ -8,8 +8,9 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
+from strands import hooks
+
 try:
-    from strands import hooks
     from strands.bidi import BidiAgent
     from strands.bidi.models import BidiModel
     from strands.bidi.types import events
@@ -17,12 +18,12 @@ try:
     STORED_EVENTS = (hooks.MessageAddedEvent, hooks.MessageUpdatedEvent)
     EARLY = False
 except ModuleNotFoundError:
+    from strands.experimental import hooks as early_hooks
     from strands.experimental.bidi import BidiAgent, BidiModel
     from strands.experimental.bidi.types import events
-    from strands.experimental.hooks import BidiMessageAddedEvent
     from strands.types._events import ToolUseStreamEvent
 
-    STORED_EVENTS = (BidiMessageAddedEvent,)
+    STORED_EVENTS = (getattr(early_hooks, "BidiMessageAddedEvent", hooks.MessageAddedEvent),)
     EARLY = True
 
 from strands.session.repository_session_manager import RepositorySessionManager
