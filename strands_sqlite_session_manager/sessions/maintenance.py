@@ -12,7 +12,7 @@ from ..context.ranges import is_context
 from ..database import files
 from ..database.connections import open_raw
 from ..database.database import Database
-from ..database.tables import TABLES, Table
+from ..database.tables import METADATA, TABLES, Table
 
 _STEP = 1000  # pages that are copied between two calls of `progress`
 
@@ -58,7 +58,13 @@ def check(database: Database) -> list[str]:
         problems = [text for (text,) in connection.execute("PRAGMA integrity_check").fetchall() if text != "ok"]
         if problems:  # the other checks rely on it
             return [f"SQLite's integrity check says: {problem}" for problem in problems]
-        return [*_orphans(connection), *_malformed(connection), *_unnumbered(connection), *_gaps(connection)]
+        return [
+            *_orphans(connection),
+            *_malformed(connection),
+            *_no_text(connection),
+            *_unnumbered(connection),
+            *_gaps(connection),
+        ]
 
     return database.snapshot(examine)
 
@@ -96,6 +102,14 @@ def _problem(column: str, value: bytes) -> str | None:
     if column == "context":
         return None if is_context(decoded) else "is not made of ranges and messages"
     return None if isinstance(decoded, dict) else "is not a JSON object"
+
+
+def _no_text(connection: sqlite3.Connection) -> Iterator[str]:
+    for column in ("key", "value"):
+        for row in connection.execute(
+            f"SELECT session_id, key FROM session_metadata WHERE typeof({column}) <> 'text'"
+        ).fetchall():
+            yield f"{_name(METADATA, row)}: the column {column} is not text."
 
 
 def _unnumbered(connection: sqlite3.Connection) -> Iterator[str]:

@@ -5,20 +5,21 @@ from collections.abc import Mapping
 
 from .. import errors
 from ..database.tables import METADATA
+from ..database.values import UnreadableError
 
 
 def check_metadata(metadata: Mapping[str, str | None] | None, *, removable: bool = False) -> dict[str, str | None]:
-    """Return metadata as a dict of plain strings; None is empty.
+    """Return metadata as a dict of plain strings.
 
     Args:
-        metadata: What a caller gave.
-        removable: Whether a value may be None, which removes its key.
+        metadata: What a caller gave. None is empty, but for changes.
+        removable: Whether they are changes, in which a value of None removes its key.
 
     Raises:
         TypeError: If it is not a mapping, or holds anything but strings.
         ValueError: If a string is not valid Unicode.
     """
-    if metadata is None:
+    if metadata is None and not removable:
         return {}
     if not isinstance(metadata, Mapping):
         raise TypeError(f"metadata=<{type(metadata).__name__}> | must be a mapping")
@@ -64,12 +65,17 @@ def merge(connection: sqlite3.Connection, session_id: str, changes: Mapping[str,
 
 
 def read_metadata(connection: sqlite3.Connection, session_id: str) -> dict[str, str]:
-    """Return the metadata of a session, in the order in which the keys were added."""
-    return dict(
-        connection.execute(
-            "SELECT key, value FROM session_metadata WHERE session_id = ? ORDER BY rowid", (session_id,)
-        ).fetchall()
-    )
+    """Return the metadata of a session, in the order in which the keys were added.
+
+    Raises:
+        UnreadableError: If they are not text, because another program or damage changed them.
+    """
+    rows = connection.execute(
+        "SELECT key, value FROM session_metadata WHERE session_id = ? ORDER BY rowid", (session_id,)
+    ).fetchall()
+    if not all(isinstance(text, str) for row in rows for text in row):
+        raise UnreadableError(f"the metadata of session {session_id} cannot be read: they are not text")
+    return dict(rows)
 
 
 def condition(metadata: Mapping[str, str | None], table: str) -> tuple[str, list[str | None]]:
@@ -78,7 +84,12 @@ def condition(metadata: Mapping[str, str | None], table: str) -> tuple[str, list
     Returns:
         SQL that follows other conditions, and its parameters.
     """
-    has = (
-        f" AND EXISTS (SELECT 1 FROM session_metadata WHERE session_id = {table}.session_id AND key = ? AND value = ?)"
-    )
-    return has * len(metadata), [text for pair in metadata.items() for text in pair]
+    if not metadata:
+        return "", []
+    has = f"EXISTS (SELECT 1 FROM session_metadata WHERE session_id = {table}.session_id AND key = ? AND value = ?)"
+    return f" AND {_times(has, len(metadata))}", [text for pair in metadata.items() for text in pair]
+
+
+def _times(term: str, count: int) -> str:
+    """Return a condition repeated, as a balanced tree: SQLite refuses one that is more than 1,000 levels deep."""
+    return term if count == 1 else f"({_times(term, count // 2)} AND {_times(term, count - count // 2)})"
