@@ -14,7 +14,7 @@ from strands.agent.conversation_manager import SlidingWindowConversationManager
 from strands.types.exceptions import SessionException
 from strands.types.session import Session
 
-from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
+from strands_sqlite_session_manager import DatabaseLockedException, SQLiteSessionManager, SQLiteSessionRepository
 
 from ..support.conversations import build
 from ..support.records import query, session
@@ -44,8 +44,13 @@ def test_a_table_of_somebody_elses_is_checked_without_a_failure(path: Path) -> N
 
 def test_metadata_that_are_not_strings_are_found(path: Path) -> None:
     with SQLiteSessionManager("session", path) as manager:
-        query(path, "UPDATE sessions SET metadata = json_object('visits', 5)")
-        assert manager.check() == ["Session 'session': the column metadata holds something else than strings."]
+        query(path, "INSERT INTO session_metadata VALUES ('session', 'visits', x'05'), ('session', x'06', 'six')")
+        assert manager.check() == [
+            "Metadata key b'\\x06' of session 'session': the column key is not text.",
+            "Metadata key 'visits' of session 'session': the column value is not text.",
+        ]
+        with pytest.raises(SessionException, match="the metadata of session session cannot be read"):
+            manager.list_sessions()
 
 
 # -- who has the file --
@@ -58,7 +63,7 @@ def test_a_program_that_has_the_file_for_itself_is_waited_for_as_long_as_was_tol
         other.execute("PRAGMA locking_mode = EXCLUSIVE")
         other.execute("BEGIN EXCLUSIVE")
         begun = time.monotonic()
-        with pytest.raises(SessionException, match=re.escape(f"for more than {timeout:g} seconds")):
+        with pytest.raises(DatabaseLockedException, match=re.escape(f"for more than {timeout:g} seconds")):
             SQLiteSessionManager("session", path, timeout=timeout)
         assert timeout * 0.9 < time.monotonic() - begun < timeout + 2.5
 
@@ -67,17 +72,22 @@ def test_a_thread_waits_for_another_one_on_a_database_in_memory_no_longer_than_i
     repository = SQLiteSessionRepository(":memory:", timeout=0.2)
     inside, done = threading.Event(), threading.Event()
 
-    def hold() -> None:
-        with repository._database.transaction():
-            inside.set()
-            done.wait(PATIENCE)
+    def hold(connection: sqlite3.Connection) -> None:
+        inside.set()
+        done.wait(PATIENCE)
 
-    thread = threading.Thread(target=hold)
+    thread = threading.Thread(target=repository._database.transaction, args=(hold,))
     thread.start()
     inside.wait(PATIENCE)
     try:
-        with pytest.raises(SessionException, match=r"another writer .* 0\.2 seconds"):
-            repository.read_session("session")
+        for use in (
+            lambda: repository.read_session("session"),
+            lambda: repository.create_session(session("session")),
+        ):
+            begun = time.monotonic()
+            with pytest.raises(DatabaseLockedException, match=r"another writer .* 0\.2 seconds"):
+                use()
+            assert 0.2 * 0.9 < time.monotonic() - begun < 0.2 + 2.5
     finally:
         done.set()
         thread.join()
@@ -104,7 +114,7 @@ def test_what_a_callback_reads_it_gets_and_what_it_writes_is_refused(write: str,
             seen.append((len(manager.list_sessions()), len(manager.search_messages("hello")), manager.check()))
             WRITES[write](manager)
 
-        with pytest.raises(SessionException, match=r"nothing can be written in the middle"):
+        with pytest.raises(SessionException, match=r"in the middle of a read or a write: nothing can be written"):
             manager.backup(tmp_path / "backup.db", progress=progress)
         assert seen == [(1, 1, [])]
         assert [summary.session_id for summary in manager.list_sessions()] == ["session"]

@@ -14,9 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from strands.types.exceptions import SessionException
 
-from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository, copy_session
+from strands_sqlite_session_manager import (
+    DatabaseLockedException,
+    SQLiteSessionManager,
+    SQLiteSessionRepository,
+    copy_session,
+)
 
 from ..support.numbered_messages import SESSION, add, add_all, begin, live_agent, numbers
 from ..support.records import session
@@ -88,7 +92,7 @@ def stopped_in(write: str, path: Path) -> Iterator[None]:
 def refused_in_time(path: Path, timeout: float = TIMEOUT, margin: float = MARGIN) -> Iterator[None]:
     begun = time.monotonic()
     told = f"{re.escape(str(path))} .*another writer.*{re.escape(f'{timeout:g}')} seconds"
-    with pytest.raises(SessionException, match=told):
+    with pytest.raises(DatabaseLockedException, match=told):
         yield
     assert timeout * 0.9 < time.monotonic() - begun < timeout + margin
 
@@ -197,13 +201,13 @@ def test_a_thread_waits_for_the_vacuum_of_another_as_long_as_it_was_told_to(path
             begun = time.monotonic()
             try:
                 hasty.update_session_metadata(SESSION, {"key": str(begun)})
-            except SessionException as error:
+            except DatabaseLockedException as error:
                 refused.append((str(error), time.monotonic() - begun))
 
     done: list[bool] = []
     in_threads(2, work)
     ((told, waited),) = refused
-    assert told == f"{path} | another writer held the database for more than 0.001 seconds"
+    assert told == f"{path} | another writer kept the database locked for more than 0.001 seconds; nothing was written"
     assert waited < MARGIN
     hasty.update_session_metadata(SESSION, {"key": "value"})
     verify(path, 3)
