@@ -16,11 +16,9 @@ from strands.types.exceptions import SessionException
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
 
 from ..support.conversations import build
-from ..support.dated_records import add_message, add_session, at, listed, moment
+from ..support.dated_records import TABLES, add_message, add_session, at, listed, moment, stored_rows
 from ..support.records import Orchestrator, dump, query
 from ..support.workers import PATIENCE, in_processes, killed
-
-TABLES = ("sessions", "agents", "messages", "multi_agents")
 
 
 @pytest.fixture
@@ -35,10 +33,6 @@ def fill(repository: SQLiteSessionRepository, session_id: str, minute: float, **
     repository.update_session_metadata(session_id, metadata)
     for message_id in range(3):
         add_message(repository, session_id, minute, f"{session_id} says {message_id}", message_id=message_id)
-
-
-def rows_of(path: Path, session_id: str) -> list[list[tuple[Any, ...]]]:
-    return [query(path, f"SELECT * FROM {table} WHERE session_id = ?", session_id) for table in TABLES]
 
 
 # -- which go, and which stay --
@@ -57,6 +51,7 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
     "nobody's": ({"metadata": {"user_id": "c"}}, set()),
     "by a key that nothing has": ({"metadata": {"team": "a"}}, set()),
     "old ones": ({"updated_before": moment(3)}, {"a0", "b1", "a2"}),
+    "old ones, by a summary's time": ({"updated_before": at(3)}, {"a0", "b1", "a2"}),
     "none that is old enough": ({"updated_before": moment(0)}, set()),
     "all": ({"updated_before": moment(99)}, {"a0", "b1", "a2", "b3", "a4", "b5"}),
     "all, with no metadata": ({"metadata": {}, "updated_before": moment(99)}, {"a0", "b1", "a2", "b3", "a4", "b5"}),
@@ -70,11 +65,12 @@ def test_just_the_sessions_that_are_meant_are_deleted_and_counted(
 ) -> None:
     stored(repository)
     every = listed(repository)
-    before = {session_id: rows_of(path, session_id) for session_id in every}
+    before = {session_id: stored_rows(path, session_id) for session_id in every}
+    nothing: dict[str, list[Any]] = {table: [] for table in TABLES}
     assert repository.delete_sessions(**filters) == len(gone)
     assert listed(repository) == [session_id for session_id in every if session_id not in gone]
     for session_id in every:
-        assert rows_of(path, session_id) == ([[], [], [], []] if session_id in gone else before[session_id])
+        assert stored_rows(path, session_id) == (nothing if session_id in gone else before[session_id])
     assert repository.delete_sessions(**filters) == 0
     assert repository.check() == []
 
@@ -83,7 +79,7 @@ def test_everything_of_a_session_goes_with_it(repository: SQLiteSessionRepositor
     fill(repository, "a", 1, user_id="42")
     repository.create_multi_agent("a", Orchestrator("graph", {"a": 1}))
     assert repository.delete_sessions(metadata={"user_id": "42"}) == 1
-    assert [query(path, f"SELECT count(*) FROM {table}") for table in TABLES] == [[(0,)]] * 4
+    assert [query(path, f"SELECT count(*) FROM {table}") for table in TABLES] == [[(0,)]] * 5
 
 
 def test_an_orchestrator_keeps_its_session_young(repository: SQLiteSessionRepository) -> None:
@@ -109,19 +105,22 @@ def insert_many(path: Path, sessions: int, messages: int = 2) -> None:
         for number in range(sessions):
             name, now = f"old {number}", at(number)
             connection.execute(
-                "INSERT INTO sessions (session_id, session_type, metadata, created_at, updated_at)"
-                " VALUES (?, 'AGENT', '{\"user_id\":\"42\"}', ?, ?)",
+                "INSERT INTO sessions (session_id, session_type, created_at, updated_at) VALUES (?, 'AGENT', ?, ?)",
                 (name, now, now),
             )
+            connection.execute("INSERT INTO session_metadata VALUES (?, 'user_id', '42')", (name,))
             connection.execute(
                 "INSERT INTO agents (session_id, agent_id, created_at, updated_at, state, conversation_manager_state,"
                 " internal_state) VALUES (?, 'ada', ?, ?, '{}', '{}', '{}')",
                 (name, now, now),
             )
-            connection.executemany(
-                "INSERT INTO messages VALUES (?, 'ada', ?, ?, ?, '{}', NULL, NULL)",
-                ((name, message_id, now, now) for message_id in range(messages)),
-            )
+            connection.executemany(MESSAGE, ((name, message_id, now, now) for message_id in range(messages)))
+
+
+MESSAGE = (
+    "INSERT INTO messages (session_id, agent_id, message_id, created_at, updated_at, message)"
+    " VALUES (?, 'ada', ?, ?, ?, '{}')"
+)
 
 
 # -- refused --
@@ -145,7 +144,9 @@ def test_without_a_filter_nothing_is_deleted(
         ({"metadata": {"user_id": 42}}, TypeError),
         ({"metadata": "user_id"}, TypeError),
         ({"metadata": {"user_id": 42}, "updated_before": moment(99)}, TypeError),
-        ({"updated_before": "2024-05-06"}, TypeError),
+        ({"updated_before": "2024-05-06"}, ValueError),
+        ({"updated_before": "yesterday"}, ValueError),
+        ({"updated_before": 1714953600}, TypeError),
         ({"updated_before": datetime(2024, 5, 6)}, ValueError),
         ({"metadata": {"user_id": "a"}, "updated_before": datetime(2024, 5, 6)}, ValueError),
         ({"updated_after": moment(0)}, TypeError),
@@ -256,12 +257,13 @@ def test_another_program_can_write_before_all_are_gone(repository: SQLiteSession
     add_session(repository, "kept", 5000)
 
     def note(connection: sqlite3.Connection) -> None:
-        connection.execute("UPDATE sessions SET metadata = json_object('visits', ?) WHERE session_id = 'kept'", (1,))
+        connection.execute("INSERT INTO session_metadata VALUES ('kept', ?, 'a visit')", (f"{len(watcher.seen)}",))
 
     watcher = Watcher(path, 6000, note)
     assert watcher.during(lambda: repository.delete_sessions(metadata={"user_id": "42"})) == 6000
     assert len(set(watcher.seen)) > 1
-    assert query(path, "SELECT session_id, metadata FROM sessions") == [("kept", '{"visits":1}')]
+    assert query(path, "SELECT session_id FROM sessions") == [("kept",)]
+    assert query(path, "SELECT count(*) FROM session_metadata") == [(len(watcher.seen),)]
 
 
 def test_a_session_that_becomes_active_meanwhile_is_kept(repository: SQLiteSessionRepository, path: Path) -> None:
@@ -273,10 +275,7 @@ def test_a_session_that_becomes_active_meanwhile_is_kept(repository: SQLiteSessi
             left = connection.execute("SELECT session_id FROM sessions ORDER BY active_at").fetchall()
             # One from either end, so that it does not matter which end is next.
             for (session_id,) in {left[0], left[-1]}:
-                connection.execute(
-                    "INSERT INTO messages VALUES (?, 'ada', 9, ?, ?, '{}', NULL, NULL)",
-                    (session_id, at(9999), at(9999)),
-                )
+                connection.execute(MESSAGE, (session_id, 9, at(9999), at(9999)))
                 revived.append(session_id)
 
     watcher = Watcher(path, 6000, revive)

@@ -16,10 +16,9 @@ from strands.types.session import Session, SessionAgent, SessionMessage, Session
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
 
 from ..support.conversations import build
-from ..support.dated_records import add_message, add_session, at, said, stored_rows
+from ..support.dated_records import TABLES, add_message, add_session, at, said, stored_rows
 from ..support.histories import HISTORIES
 from ..support.histories.history import say
-from ..support.legacy_files import TABLES
 from ..support.orchestrators import KINDS, build_team, ran
 from ..support.recording_manager import Recorder, held, written
 from ..support.records import Orchestrator, query
@@ -366,15 +365,17 @@ def test_ten_thousand_messages_are_forked_whole(repository: SQLiteSessionReposit
     add_session(repository, "newer", 20_000)
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.executemany(
-            "INSERT INTO messages VALUES ('original', 'ada', ?, ?, ?, ?, NULL, NULL)",
+            "INSERT INTO messages (session_id, agent_id, message_id, created_at, updated_at, message)"
+            " VALUES ('original', 'ada', ?, ?, ?, ?)",
             ((number, at(number), at(number), f'{{"number":{number}}}') for number in range(10_000)),
         )
     before = stored_rows(path, "original")
     repository.fork_session("original", "fork")
     repository.fork_session("original", "half", through_message=4_999)
     assert stored_rows(path, "original") == before
-    assert [row[1:] for row in stored_rows(path, "fork")["messages"]] == [row[1:] for row in before["messages"]]
-    assert [row[1:] for row in stored_rows(path, "half")["messages"]] == [row[1:] for row in before["messages"][:5_000]]
+    for session_id, copied in (("fork", before["messages"]), ("half", before["messages"][:5_000])):
+        stored = stored_rows(path, session_id)["messages"]
+        assert [(session_id, *row[2:]) for row in copied] == [row[1:] for row in stored]  # in a sequence of its own
     assert [summary.session_id for summary in repository.list_sessions()] == ["half", "fork", "newer", "original"]
 
 

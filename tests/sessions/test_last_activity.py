@@ -32,6 +32,9 @@ def repository(path: Path) -> SQLiteSessionRepository:
 Act = Callable[[SQLiteSessionRepository], Any]
 ACTS: dict[str, Act] = {
     "a message": lambda repository: add_message(repository, "old", 9, message_id=1),
+    "a message that was changed before it came here": lambda repository: repository.create_message(
+        "old", "ada", SessionMessage(said("hi"), 1, None, at(2), at(9))
+    ),
     "a message of another agent": lambda repository: add_message(repository, "old", 9, agent_id="bob"),
     "a message that was changed": lambda repository: repository.update_message(
         "old", "ada", SessionMessage(said("hi"), 0, None, at(0), at(9))

@@ -42,10 +42,11 @@ def test_a_summary_tells_what_a_sidebar_shows(repository: SQLiteSessionRepositor
             updated_at=at(5),
             metadata={"user_id": "42", "title": "größer"},
             agent_ids=["ada", "bob"],
+            multi_agent_ids=[],
             message_count=3,
             preview="what is this?",
         ),
-        SessionSummary("a", SessionType.AGENT.value, at(0), at(0), {}, ["ada"], 0, ""),
+        SessionSummary("a", SessionType.AGENT.value, at(0), at(0), {}, ["ada"], [], 0, ""),
     ]
 
 
@@ -86,9 +87,11 @@ def test_listing_writes_nothing(repository: SQLiteSessionRepository, tmp_path: P
 
 def test_a_session_of_an_orchestrator_alone_is_listed(repository: SQLiteSessionRepository) -> None:
     add_session(repository, "team", agent_ids=[])
-    repository.create_multi_agent("team", Orchestrator("graph"))
+    for multi_agent_id in ("swarm", "graph"):
+        repository.create_multi_agent("team", Orchestrator(multi_agent_id))
     (summary,) = repository.list_sessions()
     assert (summary.session_id, summary.agent_ids, summary.message_count, summary.preview) == ("team", [], 0, "")
+    assert summary.multi_agent_ids == ["swarm", "graph"]  # in the order of their creation
 
 
 def test_an_empty_file_has_no_sessions(repository: SQLiteSessionRepository) -> None:
@@ -198,6 +201,16 @@ def test_a_moment_may_be_told_in_any_time_zone(repository: SQLiteSessionReposito
     assert listed(repository, updated_before=moment(1).astimezone(zone)) == ["0"]
 
 
+def test_a_moment_may_be_told_as_a_summary_tells_it(repository: SQLiteSessionRepository) -> None:
+    for minute in range(3):
+        add_session(repository, str(minute), minute)
+    middle = repository.list_sessions()[1].updated_at
+    assert listed(repository, updated_after=middle) == ["2"]
+    assert listed(repository, updated_before=middle) == ["0"]
+    assert listed(repository, updated_after="2024-05-06T00:01:00Z") == ["2"]
+    assert listed(repository, updated_before="2024-05-05T14:31:00-09:30") == ["0"]
+
+
 def test_ranges_are_exact_to_the_microsecond(repository: SQLiteSessionRepository) -> None:
     tick = timedelta(microseconds=1)
     for name, when in (("before", moment(1) - tick), ("sharp", moment(1)), ("after", moment(1) + tick)):
@@ -288,14 +301,16 @@ def test_any_number_may_be_asked_for(repository: SQLiteSessionRepository, number
 @pytest.mark.parametrize(
     ("arguments", "error", "told"),
     [
-        ({"limit": -1}, ValueError, "negative"),
-        ({"offset": -1}, ValueError, "negative"),
+        ({"limit": -1}, ValueError, "limit=<-1>.*must be 0 or more"),
+        ({"offset": -1}, ValueError, "offset=<-1>.*must be 0 or more"),
         ({"limit": 1.0}, TypeError, "int"),
         ({"offset": "1"}, TypeError, "int"),
         ({"offset": None}, TypeError, "int"),
         ({"updated_after": datetime(2024, 1, 1)}, ValueError, "updated_after.*time zone"),
         ({"updated_before": datetime(2024, 1, 1)}, ValueError, "updated_before.*time zone"),
-        ({"updated_after": "2024-01-01T00:00:00+00:00"}, TypeError, "updated_after"),
+        ({"updated_after": "2024-01-01T00:00:00"}, ValueError, "updated_after.*time zone"),
+        ({"updated_after": "yesterday"}, ValueError, "updated_after=<yesterday>.*ISO 8601"),
+        ({"updated_before": ""}, ValueError, "updated_before.*ISO 8601"),
         ({"updated_before": 1714953600}, TypeError, "updated_before"),
         ({"updated_before": datetime(2024, 1, 1).date()}, TypeError, "updated_before"),
         ({"metadata": "user_id=42"}, TypeError, "metadata"),

@@ -32,7 +32,7 @@ def names(folder: Path) -> list[str]:
 def content(path: Path) -> list[Any]:
     """Return every row of a file that nobody uses."""
     with closing(sqlite3.connect(path)) as connection:
-        tables = ("sessions", "agents", "messages", "multi_agents")
+        tables = ("sessions", "session_metadata", "agents", "messages", "multi_agents")
         return [connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2, 3").fetchall() for table in tables]
 
 
@@ -192,7 +192,7 @@ def test_a_progress_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_progress_that_writes_is_refused_because_what_it_wrote_could_be_undone(tmp_path: Path) -> None:
     repository = large(tmp_path / "sessions.db")
-    with pytest.raises(SessionException, match=r"sessions\.db \| nothing can be written .* `progress` of a backup"):
+    with pytest.raises(SessionException, match=r"sessions\.db \| .*nothing can be written .* `progress` of a backup"):
         repository.backup(tmp_path / "backup.db", progress=lambda *_: add(repository, 5000))
     assert not (tmp_path / "backup.db").exists()
     assert numbers(repository)[-1] == 3000

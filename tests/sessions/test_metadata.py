@@ -2,7 +2,6 @@
 
 import enum
 import itertools
-import json
 import sqlite3
 import subprocess
 import sys
@@ -93,13 +92,12 @@ def test_a_removed_or_changed_value_no_longer_finds_the_session(repository: SQLi
     assert listed(repository, metadata={"user_id": "43"}) == [SESSION]
 
 
-def test_metadata_are_plain_json_to_anyone(tmp_path: Path) -> None:
+def test_metadata_are_plain_rows_to_anyone(tmp_path: Path) -> None:
     metadata = {"user_id": "42", "größe": 'a "quoted" \\ value\n'}
     with SQLiteSessionManager(SESSION, tmp_path / "sessions.db", metadata=metadata):
         pass
-    ((text,),) = query(tmp_path / "sessions.db", "SELECT metadata FROM sessions")
-    assert json.loads(text) == metadata
-    assert query(tmp_path / "sessions.db", "SELECT json_extract(metadata, '$.user_id') FROM sessions") == [("42",)]
+    rows = query(tmp_path / "sessions.db", "SELECT key, value FROM session_metadata WHERE session_id = ?", SESSION)
+    assert dict(rows) == metadata
 
 
 def test_what_the_caller_does_to_its_dict_later_changes_nothing(repository: SQLiteSessionRepository) -> None:
@@ -143,10 +141,10 @@ def test_updates_by_two_processes_are_all_kept(tmp_path: Path) -> None:
 
 KEYS = [
     *("", "user_id", 'x"user_id', "a.b", "a", "b", "$", "$.a", "[0]", "\\", "a\\", 'a\\"', '"', "'", '""', '":"'),
-    *("é", 'x"é', "中", "😀", "e\u0301", "%", "a%", "_", "?", " ", "\n", "\0", "\x7f", "\udcff", ",", ":", "{}", "-a"),
+    *("é", 'x"é', "中", "😀", "e\u0301", "%", "a%", "_", "?", " ", "\n", "\0", "\x7f", "\uffff", ",", ":", "{}", "-a"),
     *("null", "0", "x" * 300, 'k":"v', "--", "; DROP TABLE sessions", "sqlite_", "metadata", "active_at"),
 ]
-VALUES = ["", "v", "V", "42", "null", '"', '":"', '","', "\\", "\n", "\0", "é", "\udcff", "%", "'", " v", "😀" * 50]
+VALUES = ["", "v", "V", "42", "null", '"', '":"', '","', "\\", "\n", "\0", "é", "\uffff", "%", "'", " v", "😀" * 50]
 
 
 def found_by_brute_force(stored: Mapping[str, Mapping[str, str]], wanted: Mapping[str, str]) -> set[str]:
@@ -236,6 +234,7 @@ def test_a_session_is_found_by_any_of_many_keys_and_by_all(repository: SQLiteSes
     assert listed(repository, metadata={f"key{count - 1}": "0"}) == []
     assert listed(repository, metadata=metadata) == ["a"]
     assert listed(repository, metadata={**metadata, "another": "1"}) == []
+    assert repository.search_messages("hello", metadata=metadata) == []
 
 
 def test_new_keys_do_not_change_the_schema_of_the_file(path: Path) -> None:
@@ -319,6 +318,22 @@ def test_anything_but_strings_is_a_type_error_and_changes_nothing(tmp_path: Path
             lambda: manager.delete_sessions(metadata=metadata),
         ):
             with pytest.raises(TypeError, match="metadata"):
+                call()
+        assert dump(path) == before
+
+
+@pytest.mark.parametrize("metadata", [{"a": "\ud800"}, {"\udcff": "b"}, {"fine": "x", "a": "b\udfff"}], ids=ascii)
+def test_a_lone_surrogate_is_refused_with_its_key_and_changes_nothing(path: Path, metadata: dict[str, str]) -> None:
+    with SQLiteSessionManager(SESSION, path, metadata={"a": "kept"}) as manager:
+        before = dump(path)
+        for call in (
+            lambda: manager.update_session_metadata(SESSION, metadata),
+            lambda: SQLiteSessionManager("new", path, metadata=metadata),
+            lambda: manager.list_sessions(metadata=metadata),
+            lambda: manager.search_messages("x", metadata=metadata),
+            lambda: manager.delete_sessions(metadata=metadata),
+        ):
+            with pytest.raises(ValueError, match=r"metadata\['(a|\\udcff)'\] \| cannot contain lone surrogates"):
                 call()
         assert dump(path) == before
 

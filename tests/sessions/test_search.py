@@ -1,4 +1,4 @@
-"""A search finds what was said, in any script, and nothing that nobody said; newest first."""
+"""A search finds what was said, in any script, and nothing that nobody said; what was stored last comes first."""
 
 import sys
 from collections.abc import Iterator
@@ -228,26 +228,48 @@ def test_a_deleted_session_is_not_found(repository: SQLiteSessionRepository) -> 
 # -- order, limits, filters --
 
 
-def test_the_newest_come_first_by_their_time_in_whatever_order_they_were_stored(
-    repository: SQLiteSessionRepository,
-) -> None:
+def test_what_was_stored_last_comes_first_whatever_the_clock_said(repository: SQLiteSessionRepository) -> None:
     for message_id, minute in enumerate([5, 1, 9, 3, 7]):
         add_message(repository, "a", minute, "hello", message_id=message_id)
     add_session(repository, "b")
     add_message(repository, "b", 4, "hello", message_id=9)
-    assert found(repository, "hello") == [2, 4, 0, 9, 3, 1]
-    assert [match.created_at for match in repository.search_messages("hello", limit=2)] == [at(9), at(7)]
+    assert found(repository, "hello") == [9, 4, 3, 2, 1, 0]
+    assert [match.created_at for match in repository.search_messages("hello", limit=2)] == [at(4), at(7)]
 
 
-def test_a_fork_of_an_old_session_is_not_newer_than_what_was_said_since(repository: SQLiteSessionRepository) -> None:
+def test_the_copies_of_a_fork_come_first_since_they_were_stored_last(repository: SQLiteSessionRepository) -> None:
     add_message(repository, "a", 1, "hello")
     add_session(repository, "b")
     add_message(repository, "b", 2, "hello")
     repository.fork_session("a", "c")
-    matches = repository.search_messages("hello")
-    assert matches[0].session_id == "b"
-    assert {match.session_id for match in matches[1:]} == {"a", "c"}
-    assert found(repository, "hello", limit=1) == [0]
+    assert [match.session_id for match in repository.search_messages("hello")] == ["c", "b", "a"]
+    assert [match.session_id for match in repository.search_messages("hello", limit=1)] == ["c"]
+
+
+def test_a_changed_message_keeps_its_place(repository: SQLiteSessionRepository) -> None:
+    for message_id in range(3):
+        add_message(repository, "a", message_id, "hello", message_id=message_id)
+    repository.update_message("a", "ada", SessionMessage(said("hello again"), 0))
+    repository.update_message("a", "ada", SessionMessage(said("a secret"), 1, said("hello, redacted")))
+    assert found(repository, "hello") == [2, 1, 0]
+
+
+def test_a_search_can_be_for_the_sessions_with_some_metadata(repository: SQLiteSessionRepository) -> None:
+    add_session(repository, "b")
+    add_session(repository, "c")
+    for session_id, metadata in (("a", {"user": "1", "app": "x"}), ("b", {"user": "1"}), ("c", {"user": "2"})):
+        repository.update_session_metadata(session_id, metadata)
+        add_message(repository, session_id, 1, "hello")
+    for metadata, expected in [
+        ({"user": "1"}, ["b", "a"]),
+        ({"user": "1", "app": "x"}, ["a"]),
+        ({"user": "2", "app": "x"}, []),
+        ({"nobody": "1"}, []),
+        ({}, ["c", "b", "a"]),
+        (None, ["c", "b", "a"]),
+    ]:
+        assert [match.session_id for match in repository.search_messages("hello", metadata=metadata)] == expected
+    assert [match.session_id for match in repository.search_messages("hello", metadata={"user": "1"}, limit=1)] == ["b"]
 
 
 @pytest.mark.parametrize(
@@ -356,6 +378,8 @@ def test_a_snippet_holds_the_match_behind_letters_that_folding_makes_longer(
         ("a", {"session_id": "a/b"}, ValueError, "session_id"),
         ("a", {"agent_id": " "}, ValueError, "agent_id"),
         ("a", {"agent_id": "../b"}, ValueError, "agent_id"),
+        ("a", {"metadata": {"user": 1}}, TypeError, "metadata"),
+        ("a", {"metadata": "user=1"}, TypeError, "metadata"),
         ("a", {"offset": 1}, TypeError, "offset"),
     ],
 )

@@ -63,17 +63,11 @@ def listed(repository: SQLiteSessionRepository, **filters: Any) -> list[str]:
     return [summary.session_id for summary in repository.list_sessions(**filters)]
 
 
-_ROWS = {
-    "sessions": "session_id, session_type, metadata, created_at, updated_at",
-    "agents": "*",
-    "messages": "*",
-    "multi_agents": "*",
-}
+TABLES = ("sessions", "session_metadata", "agents", "messages", "multi_agents")
 
 
 def stored_rows(path: Path, session_id: str) -> dict[str, list[tuple[Any, ...]]]:
-    """Return all that is stored of a session, but for when a listing last noticed that it was active."""
+    """Return every row of a session, in the order of storing."""
     return {
-        table: query(path, f"SELECT {columns} FROM {table} WHERE session_id = ?", session_id)
-        for table, columns in _ROWS.items()
+        table: query(path, f"SELECT * FROM {table} WHERE session_id = ? ORDER BY rowid", session_id) for table in TABLES
     }
