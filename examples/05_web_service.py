@@ -130,6 +130,19 @@ def history(session_id: OwnSession, repository: Repository) -> list[dict[str, st
 turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
 
+def build_agent(session_id: str, user: str) -> Agent:
+    """Build an agent that picks up the conversation. This reads the file, so the event loop leaves it to a thread."""
+    # If the session was deleted a moment ago, this creates it again: with its owner, so that the owner can see it.
+    session_manager = SQLiteSessionManager(session_id, metadata={"user_id": user})
+    return Agent(
+        model=model,
+        tools=[weather],
+        agent_id=AGENT_ID,
+        session_manager=session_manager,
+        callback_handler=None,
+    )
+
+
 async def answer(session_id: str, user: str, text: str) -> AsyncGenerator[str, None]:
     """Yield the parts of an answer.
 
@@ -137,19 +150,11 @@ async def answer(session_id: str, user: str, text: str) -> AsyncGenerator[str, N
     session manager raises StaleSessionException.
     """
     async with turns.setdefault(session_id, asyncio.Lock()):
-        # If the session was deleted a moment ago, this creates it again: with its owner, so that the owner can see it.
-        with SQLiteSessionManager(session_id, metadata={"user_id": user}) as session_manager:
-            agent = Agent(
-                model=model,
-                tools=[weather],
-                agent_id=AGENT_ID,
-                session_manager=session_manager,
-                callback_handler=None,
-            )
-            async with aclosing(agent.stream_async(text)) as events:  # type: ignore[type-var]
-                async for event in events:
-                    if "data" in event:
-                        yield event["data"]
+        agent = await asyncio.to_thread(build_agent, session_id, user)
+        async with aclosing(agent.stream_async(text)) as events:  # type: ignore[type-var]
+            async for event in events:
+                if "data" in event:
+                    yield event["data"]
 
 
 @app.post("/conversations/{conversation_id}/messages")
