@@ -64,9 +64,12 @@ def check_only_name(path: str) -> None:
     (https://sqlite.org/howtocorrupt.html, 2.4).
 
     Raises:
-        SessionException: If the file has more than one name.
+        SessionException: If the file has more than one name, or it cannot be told.
     """
-    names = os.stat(path).st_nlink
+    try:
+        names = os.stat(path).st_nlink
+    except OSError as error:
+        raise errors.SessionException(f"{path} | {error}") from error
     if names > 1:
         raise errors.SessionException(
             f"{path} | the file has {names} names (hard links). SQLite would keep a write-ahead log for each of them,"
