@@ -1,5 +1,6 @@
 """What processes do that write to one file at the same time."""
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -44,14 +45,14 @@ def names(process: int, thread: int) -> tuple[str, str]:
 def write_many(folder: Path, process: int) -> None:
     """Add messages from several threads at once, each to an agent of its own."""
     with ThreadPoolExecutor(THREADS) as executor:
-        list(executor.map(lambda thread: _write(folder, *names(process, thread)), range(THREADS)))
+        list(executor.map(lambda thread: asyncio.run(_write(folder, *names(process, thread))), range(THREADS)))
 
 
-def _write(folder: Path, session_id: str, agent_id: str) -> None:
+async def _write(folder: Path, session_id: str, agent_id: str) -> None:
     agent = build(open_session("sqlite", session_id, folder), agent_id=agent_id)
     for number in range(MESSAGES):
         message = {"role": "user", "content": [{"text": f"{session_id}, {agent_id}: {number}"}]}
         if number % 50 == 0:
             agent.state.set("written", number)
         agent.messages.append(message)
-        agent.hooks.invoke_callbacks(MessageAddedEvent(agent=agent, message=message))
+        await agent.hooks.invoke_callbacks_async(MessageAddedEvent(agent=agent, message=message))

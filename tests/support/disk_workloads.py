@@ -116,7 +116,7 @@ class DeletionOfSome(Deletion):
         self.manager.delete_sessions(metadata={"app": "old"})
 
     def is_whole(self, before: Any, now: Any, after: Any) -> bool:
-        tagged = ([(*row[:2], '{"app":"old"}') if row[0] == "gone" else row for row in before[0]], *before[1:])
+        tagged = ([(*row[:2], "app=old") if row[0] == "gone" else row for row in before[0]], *before[1:])
         return now in (before, tagged, after)
 
 
@@ -202,9 +202,17 @@ class Upgrade(Work):
 
     def begin(self) -> None:
         self.agent = None
+        self.old = legacy_files.rows(self.path)
 
     def act(self) -> None:
         SQLiteSessionRepository(self.path).close()
+
+    def problems(self) -> Iterator[str]:
+        copies = [legacy_files.rows(copy) for copy in self.folder.glob("sessions.db.legacy-backup*")]
+        if not copies:
+            yield "there is no copy of the old file"
+        if any(copy != self.old for copy in copies):
+            yield "there is a copy of the old file that is not complete"
 
     def go_on(self) -> None:
         self.manager = SQLiteSessionManager("session", self.path)
@@ -292,7 +300,7 @@ def view(path: Path) -> tuple[list[Any], ...]:
         sessions, agents, messages = (
             connection.execute(f"SELECT {columns} FROM {table} ORDER BY 1, 2, 3").fetchall()
             for table, columns in (
-                ("sessions", "session_id, session_type, metadata"),
+                ("sessions LEFT JOIN session_metadata USING (session_id)", "session_id, session_type, key || '=' || value"),
                 ("agents", "session_id, agent_id, state, conversation_manager_state, internal_state"),
                 ("messages", "session_id, agent_id, message_id, coalesce(redact_message, message)"),
             )
