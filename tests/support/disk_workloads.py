@@ -300,7 +300,10 @@ def view(path: Path) -> tuple[list[Any], ...]:
         sessions, agents, messages = (
             connection.execute(f"SELECT {columns} FROM {table} ORDER BY 1, 2, 3").fetchall()
             for table, columns in (
-                ("sessions LEFT JOIN session_metadata USING (session_id)", "session_id, session_type, key || '=' || value"),
+                (
+                    "sessions LEFT JOIN session_metadata USING (session_id)",
+                    "session_id, session_type, key || '=' || value",
+                ),
                 ("agents", "session_id, agent_id, state, conversation_manager_state, internal_state"),
                 ("messages", "session_id, agent_id, message_id, coalesce(redact_message, message)"),
             )
