@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from strands.session.session_repository import SessionRepository
+from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
 import strands_sqlite_session_manager as package
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
 from strands_sqlite_session_manager.cli.parser import build_parser
+from strands_sqlite_session_manager.database import schema
+from strands_sqlite_session_manager.database.tables import TABLES
 
 from ..support.command_line import ROOT, run
 from ..support.documentation_rules import (
@@ -33,16 +35,25 @@ from ..support.documentation_rules import (
     conversations,
     is_signature,
     parameters,
+    quoted,
     rule_for,
     run_section,
+    said_by_the_package,
 )
-from ..support.markdown import Document, Section, codes, read
+from ..support.markdown import Document, Section, Table, codes, read
 from ..support.scripted_model import ScriptedModel, tool_use
 
 FOLDERS = (".github", "examples", "strands_sqlite_session_manager", "tests")
 PATHS = [*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md"))]
 DOCUMENTS = [read(path) for path in sorted(PATHS)]
-README = next(document for document in DOCUMENTS if document.path == ROOT / "README.md")
+
+
+def document(name: str) -> Document:
+    """Return one of the documents by its path."""
+    return next(found for found in DOCUMENTS if found.path == ROOT / name)
+
+
+README = document("README.md")
 
 
 @pytest.fixture
@@ -109,13 +120,18 @@ ANSWERS: dict[str, list[tuple[Any, ...]]] = {
         ("work", 2, "2026-03-02T09:00:00+00:00", "2026-03-02T09:00:05+00:00"),
     ],
     "Tokens by user, where sessions have a `user_id` in their metadata": [("bob", 150), ("ada", 38)],
-    "Answers that took longest, with what was asked": [
+    "The slowest answers, each with its question": [
         ("Summarise this.", 900),
         ("What is the weather?", 300),
         (None, 200),
     ],
 }
-QUERIES = {block.lead: block.text for document in DOCUMENTS for block in document.blocks if block.language == "sql"}
+QUERIES = {
+    f"{document.path.name}: {block.lead}": (block.lead, block.text)
+    for document in DOCUMENTS
+    for block in document.blocks
+    if block.language == "sql"
+}
 
 
 @pytest.fixture(scope="module")
@@ -134,10 +150,10 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Con
         yield connection
 
 
-@pytest.mark.parametrize("question", QUERIES)
-def test_a_query_answers_the_question_above_it(connection: sqlite3.Connection, question: str) -> None:
+@pytest.mark.parametrize(("question", "query"), QUERIES.values(), ids=QUERIES)
+def test_a_query_answers_the_question_above_it(connection: sqlite3.Connection, question: str, query: str) -> None:
     assert question in ANSWERS, f"say in ANSWERS what the query is to answer: {question}"
-    assert connection.execute(QUERIES[question]).fetchall() == ANSWERS[question]
+    assert connection.execute(query).fetchall() == ANSWERS[question]
 
 
 # -- what stands in the documents --
@@ -184,33 +200,43 @@ def test_links_lead_somewhere(document: Document) -> None:
         assert not anchor or anchor in read(path).anchors, where
 
 
-def test_the_contents_name_every_chapter() -> None:
-    titles = [section.title for section in README.sections if section.level == 2]
-    assert re.findall(r"^- \[(.+)\]\(#", "\n".join(text for _, text in README.text), re.MULTILINE) == titles[1:]
+def test_the_documents_are_where_their_readers_look() -> None:
+    names = {found.path.relative_to(ROOT).as_posix() for found in DOCUMENTS}
+    assert {"README.md", "examples/README.md", "strands_sqlite_session_manager/README.md"} <= names
+    assert {f".github/{name}.md" for name in ("CHANGELOG", "CONTRIBUTING", "SECURITY")} <= names
 
 
-def test_the_table_of_examples_names_them_all() -> None:
-    (document,) = (document for document in DOCUMENTS if document.path.parent.name == "examples")
-    linked = [link for _, link in document.links if link[0].isdigit()]
-    assert linked == sorted(path.name for path in (ROOT / "examples").glob("[0-9]*.py"))
+def test_the_readme_is_a_page() -> None:
+    assert len(README.path.read_text(encoding="utf-8").splitlines()) <= 200
+
+
+def test_the_tables_of_examples_and_guides_name_them_all() -> None:
+    linked = [link for _, link in document("examples/README.md").links]
+    examples = [link for link in linked if link[0].isdigit()]
+    assert examples == sorted(path.name for path in (ROOT / "examples").glob("[0-9]*.py"))
+    guides = [link for link in linked if link.startswith("guides/")]
+    assert sorted(guides) == sorted(f"guides/{path.name}" for path in (ROOT / "examples" / "guides").glob("*.md"))
 
 
 def test_there_is_no_rule_for_what_nobody_writes() -> None:
     text = "\n".join(section.all for _, section in SECTIONS.values())
     assert [name for name in (*NAMES, *VARIABLES, *PREPARED) if name not in text] == []
-    assert QUERIES.keys() == ANSWERS.keys()
+    assert {question for question, _ in QUERIES.values()} == ANSWERS.keys()
 
 
-# -- the tables of README --
+# -- tables and code --
 
 
-def cells(first: str, column: int = 0) -> list[str]:
-    """Return the code in a column of the tables with this heading."""
-    found = [
-        code for table in README.tables if table.header[0] == first for row in table.rows for code in codes(row[column])
-    ]
-    assert found, f"README has no table of {first}"
+def tables(name: str, first: str) -> list[Table]:
+    """Return the tables of a document whose first heading is this one."""
+    found = [table for table in document(name).tables if table.header[0] == first]
+    assert found, f"{name} has no table of {first}"
     return found
+
+
+def cells(name: str, first: str) -> list[str]:
+    """Return the code in the first column of these tables."""
+    return [code for table in tables(name, first) for row in table.rows for code in codes(row[0])]
 
 
 def parse_synopsis(synopsis: str) -> str:
@@ -232,21 +258,72 @@ def parse_synopsis(synopsis: str) -> str:
 
 
 def test_the_table_of_commands_names_them_all_as_they_are() -> None:
-    documented = [parse_synopsis(synopsis) for synopsis in cells("command")]
+    documented = [parse_synopsis(synopsis) for synopsis in cells("examples/guides/command-line.md", "command")]
     assert documented == re.findall(r"^    (\w+) ", run("--help").out, re.MULTILINE)
 
 
 def test_the_table_of_parameters_names_them_all_in_order() -> None:
-    assert cells("parameter") == [name for name, _, _ in parameters(SQLiteSessionManager)]
+    assert cells("README.md", "parameter") == [name for name, _, _ in parameters(SQLiteSessionManager)]
 
 
-def test_the_table_of_methods_has_their_signatures_and_leaves_out_none_beyond_those_of_strands() -> None:
-    documented = cells("method")
-    for signature in documented:
-        compare_signature(signature)
-    names = {signature.partition("(")[0] for signature in documented}
-    ours = {name for name in dir(SQLiteSessionRepository) if not name.startswith("_")}
-    assert names | {"close"} >= ours - set(dir(SessionRepository))
+def test_the_table_of_exceptions_names_them_all() -> None:
+    exceptions = {name for name in package.__all__ if name.endswith("Exception")}
+    assert all(issubclass(getattr(package, name), SessionException) for name in exceptions)
+    documented = [codes(row[0]) for row in tables("examples/guides/handling-errors.md", "exception")[0].rows]
+    assert sorted(documented) == [[name] for name in sorted(exceptions)]
+
+
+def test_the_errors_that_are_quoted_are_those_of_the_code() -> None:
+    (table,) = tables("examples/guides/handling-errors.md", "`SessionException` says")
+    *rows, (rest, *_) = table.rows
+    assert rest == "anything else"
+    texts = [text for says, *_ in rows for text in quoted(says)]
+    assert len(texts) >= len(rows)
+    assert [text for text in texts if not any(text in said for said in said_by_the_package())] == []
+
+
+ARCHITECTURE = "strands_sqlite_session_manager/README.md"
+
+
+def test_the_map_of_the_package_names_every_layer() -> None:
+    entries = {
+        f"{path.name}/" if path.is_dir() else path.name
+        for path in (ROOT / ARCHITECTURE).parent.iterdir()
+        if path.is_dir() or path.suffix == ".py"
+    }
+    assert sorted(cells(ARCHITECTURE, "layer")) == sorted(entries - {"__init__.py", "__main__.py", "__pycache__/"})
+
+
+def test_the_tables_of_the_schema_have_the_columns_of_the_file(connection: sqlite3.Connection) -> None:
+    text = "\n".join(text for _, text in document(ARCHITECTURE).text)
+    headings = re.findall(r"^\*\*`(\w+)`\*\*: .*?Key: (.+?)\.", text, re.MULTILINE | re.DOTALL)
+    documented = {name: codes(keys) for name, keys in headings}
+    assert documented == {table.name: list(table.keys) for table in TABLES}
+    for table, described in zip(TABLES, tables(ARCHITECTURE, "column"), strict=True):
+        columns = connection.execute(f"PRAGMA table_info({table.name})").fetchall()
+        assert sorted(code for row in described.rows for code in codes(row[0])) == sorted(row[1] for row in columns)
+        types = {name: (type_, not (not_null or key)) for _, name, type_, not_null, _, key in columns}
+        for names, meaning in described.rows:
+            for name in codes(names):
+                where = f"{table.name}.{name}"
+                assert ("integer" in meaning.lower()) == (types[name][0] == "INTEGER"), where
+                assert meaning.startswith("JSON") == (name in table.json), where
+                assert ("`NULL`" in meaning) == types[name][1], where
+
+
+def test_the_tables_of_the_views_have_their_columns(connection: sqlite3.Connection) -> None:
+    views = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'view' ORDER BY name")]
+    assert views == ["transcript", "usage"]
+    for view in views:
+        columns = [row[1] for row in connection.execute(f"PRAGMA table_info({view})")]
+        assert cells("examples/guides/sql.md", f"column of `{view}`") == columns
+
+
+def test_the_marks_of_the_file_are_those_that_are_written_down(connection: sqlite3.Connection) -> None:
+    written = [code for _, code in document(ARCHITECTURE).code]
+    assert f"0x{schema.APPLICATION_ID:08X}" in written
+    assert connection.execute("PRAGMA application_id").fetchone() == (schema.APPLICATION_ID,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (schema.VERSION,)
 
 
 def test_signatures_in_sentences_are_those_of_the_code() -> None:
@@ -304,6 +381,15 @@ def test_what_is_wrong_fails(text: str, told: str, place: Place, tmp_path: Path)
         run_section(*written(tmp_path, text), place)
     shown = failure.getrepr(style="native")
     assert told in str(shown)
+
+
+def test_a_quoted_error_is_looked_for_in_what_the_code_says_and_not_in_docstrings() -> None:
+    assert quoted("… one thing …, … another, … the end") == ["one thing", "another", "the end"]
+    said = said_by_the_package()
+    assert "Session … does not exist" in said
+    assert not any("somebody else's words" in text for text in said)
+    assert package.__doc__ is not None
+    assert not any(package.__doc__.splitlines()[0] in text for text in said)
 
 
 def test_an_anchor_is_made_as_github_makes_it(tmp_path: Path) -> None:

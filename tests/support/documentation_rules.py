@@ -115,7 +115,7 @@ def prepare_bucket(place: Place) -> None:
     place.request.addfinalizer(remove)
 
 
-def prepare_earlier_file(place: Place) -> None:
+def prepare_legacy_file(place: Place) -> None:
     (place.folder / "sessions.db").unlink()
     legacy_files.write(place.folder / "sessions.db", legacy_files.example())
 
@@ -124,7 +124,7 @@ def prepare_earlier_file(place: Place) -> None:
 PREPARED: dict[str, Callable[[Place], None]] = {
     FOLDER: prepare_folder,
     BUCKET: prepare_bucket,
-    "earlier SQLite package": prepare_earlier_file,
+    "From a legacy file": prepare_legacy_file,
 }
 
 
@@ -395,6 +395,35 @@ PROGRAMS: dict[str, Callable[[Command, Place], None]] = {
     "ruff": check_tool,
     "bash": check_script,
 }
+
+
+# -- what the code says --
+
+
+@functools.cache
+def said_by_the_package() -> tuple[str, ...]:
+    """Return every text in the package's code but docstrings, each value that is put into one as `…`."""
+    texts: list[str] = []
+    for path in (ROOT / package.__name__).rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        docstrings = {
+            id(node.value)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.JoinedStr):
+                texts.append(
+                    "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+                )
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+                texts.append(node.value)
+    return tuple(texts)
+
+
+def quoted(cell: str) -> list[str]:
+    """Return the parts of errors that a cell quotes: `… one …, … another`."""
+    return [part.strip(" ,") for part in cell.split("…") if part.strip(" ,")]
 
 
 # -- signatures --
