@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from strands.types.exceptions import SessionException
 
-from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
+from strands_sqlite_session_manager import SessionNotFoundException, SQLiteSessionManager, SQLiteSessionRepository
 
 from ..support.conversations import build
 from ..support.dated_records import TABLES, add_message, add_session, at, listed, moment, stored_rows
@@ -170,7 +169,7 @@ def test_an_agent_whose_session_was_deleted_is_told_and_writes_nothing(path: Pat
         agent = build(manager)
         agent("hello")
         assert manager.delete_sessions(metadata={"user_id": "42"}) == 1
-        with pytest.raises(SessionException, match="does not exist"):
+        with pytest.raises(SessionNotFoundException, match="does not exist"):
             agent("are you there?")
         assert manager.list_sessions() == []
 

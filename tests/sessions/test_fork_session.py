@@ -13,7 +13,12 @@ from strands.agent.conversation_manager import SlidingWindowConversationManager,
 from strands.types.exceptions import SessionException
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
-from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
+from strands_sqlite_session_manager import (
+    SessionExistsException,
+    SessionNotFoundException,
+    SQLiteSessionManager,
+    SQLiteSessionRepository,
+)
 
 from ..support.conversations import build
 from ..support.dated_records import TABLES, add_message, add_session, at, said, stored_rows
@@ -385,23 +390,23 @@ def test_ten_thousand_messages_are_forked_whole(repository: SQLiteSessionReposit
 @pytest.mark.parametrize(
     ("ids", "arguments", "error", "told"),
     [
-        (("nobody", "fork"), {}, SessionException, "Session nobody does not exist"),
-        (("original", "other"), {}, SessionException, "Session other already exists"),
-        (("original", "original"), {}, SessionException, "Session original already exists"),
-        (("nobody", "other"), {}, SessionException, "Session nobody does not exist"),
+        (("nobody", "fork"), {}, SessionNotFoundException, "Session nobody does not exist"),
+        (("original", "other"), {}, SessionExistsException, "Session other already exists"),
+        (("original", "original"), {}, SessionExistsException, "Session original already exists"),
+        (("nobody", "other"), {}, SessionNotFoundException, "Session nobody does not exist"),
         (("original", "a/b"), {}, ValueError, "session_id=a/b"),
         (("", "fork"), {}, ValueError, "session_id"),
         (("original", " "), {}, ValueError, "session_id"),
         (("original", "fork"), {"through_message": 0}, ValueError, "ada, bob"),
         (("original", "fork"), {"agent_id": "ada"}, ValueError, "through_message"),
         (("original", "fork"), {"agent_id": "a/b", "through_message": 0}, ValueError, "agent_id"),
-        (("original", "fork"), {"agent_id": "ada", "through_message": 2}, SessionException, "Message 2.*ada"),
-        (("original", "fork"), {"agent_id": "ada", "through_message": -1}, SessionException, "Message -1.*ada"),
-        (("original", "fork"), {"agent_id": "bob", "through_message": 0}, SessionException, "Message 0.*bob"),
-        (("original", "fork"), {"agent_id": "eve", "through_message": 0}, SessionException, "Agent eve"),
+        (("original", "fork"), {"agent_id": "ada", "through_message": 2}, SessionNotFoundException, "Message 2.*ada"),
+        (("original", "fork"), {"agent_id": "ada", "through_message": -1}, SessionNotFoundException, "Message -1.*ada"),
+        (("original", "fork"), {"agent_id": "bob", "through_message": 0}, SessionNotFoundException, "Message 0.*bob"),
+        (("original", "fork"), {"agent_id": "eve", "through_message": 0}, SessionNotFoundException, "Agent eve"),
         (("original", "fork"), {"agent_id": "ada", "through_message": "0"}, ValueError, "message_id"),
         (("original", "fork"), {"agent_id": "ada", "through_message": 2**63}, ValueError, "message_id"),
-        (("other", "fork"), {"through_message": 0}, SessionException, "agent in session other does not exist"),
+        (("other", "fork"), {"through_message": 0}, SessionNotFoundException, "agent in session other does not exist"),
         (("original", "fork"), {"through": 0}, TypeError, "through"),
     ],
 )

@@ -11,9 +11,8 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from strands.types.exceptions import SessionException
 
-from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
+from strands_sqlite_session_manager import SessionNotFoundException, SQLiteSessionManager, SQLiteSessionRepository
 
 from ..support.conversations import build
 from ..support.dated_records import add_session, listed
@@ -347,7 +346,7 @@ def test_none_is_for_updates_only(tmp_path: Path) -> None:
 
 def test_a_session_that_does_not_exist_has_no_metadata(repository: SQLiteSessionRepository) -> None:
     for metadata in ({"a": "1"}, {"a": None}, {}):
-        with pytest.raises(SessionException, match="Session nobody does not exist"):
+        with pytest.raises(SessionNotFoundException, match="Session nobody does not exist"):
             repository.update_session_metadata("nobody", metadata)  # type: ignore[arg-type]
     assert repository.list_sessions() == []
 
@@ -363,7 +362,7 @@ def test_an_id_that_cannot_be_one_is_refused(
 def test_a_session_that_was_deleted_is_not_brought_back_by_its_metadata(tmp_path: Path) -> None:
     with SQLiteSessionManager(SESSION, tmp_path / "sessions.db", metadata={"a": "1"}) as manager:
         manager.delete_session(SESSION)
-        with pytest.raises(SessionException, match="does not exist"):
+        with pytest.raises(SessionNotFoundException, match="does not exist"):
             manager.update_session_metadata(SESSION, {"a": "2"})
         with SQLiteSessionManager(SESSION, tmp_path / "sessions.db") as again:
             assert known(again) == {}

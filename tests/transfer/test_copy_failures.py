@@ -12,7 +12,7 @@ from strands.session.file_session_manager import FileSessionManager
 from strands.types.exceptions import SessionException
 from strands.types.session import SessionMessage
 
-from strands_sqlite_session_manager import copy_session
+from strands_sqlite_session_manager import SessionExistsException, SessionNotFoundException, copy_session
 from strands_sqlite_session_manager.transfer.stores import S3SessionRepository
 
 from ..support.records import agent, dump, message, session
@@ -79,7 +79,7 @@ def test_a_session_that_the_target_has_is_refused_and_stays_as_it_is(
     target.whole().create_session(session("home"))
     target.whole().create_agent("home", agent("somebody"))
     before = target.content("home")
-    with pytest.raises(SessionException, match=r"^Session home already exists"):
+    with pytest.raises(SessionExistsException, match=r"^Session home already exists"):
         copy_session(source.whole(), target.whole(), "home", **source.ids(**IDS))
     assert target.content("home") == before
 
@@ -89,7 +89,7 @@ def test_a_session_is_not_copied_onto_itself(kind: str, tmp_path: Path) -> None:
     store = new_store(kind, tmp_path, "store")
     write_everything(store.whole(), "home")
     before = store.content("home")
-    with pytest.raises(SessionException, match=r"^Session home already exists"):
+    with pytest.raises(SessionExistsException, match=r"^Session home already exists"):
         copy_session(store.whole(), store.whole(), "home", **store.ids(**IDS))
     assert store.content("home") == before
 
@@ -98,7 +98,7 @@ def test_a_session_is_not_copied_onto_itself(kind: str, tmp_path: Path) -> None:
 def test_a_session_that_is_not_there_is_refused_by_name(source_kind: str, target_kind: str, tmp_path: Path) -> None:
     source, target = new_store(source_kind, tmp_path, "source"), new_store(target_kind, tmp_path, "target")
     write_everything(source.whole(), "home")
-    with pytest.raises(SessionException, match=r"^Session nowhere does not exist$"):
+    with pytest.raises(SessionNotFoundException, match=r"^Session nowhere does not exist$"):
         copy_session(source.whole(), target.whole(), "nowhere", **source.ids(**IDS))
     assert target.whole().read_session("nowhere") is None
 
@@ -120,7 +120,7 @@ def test_an_agent_or_orchestrator_that_is_not_there_is_refused_by_name(
 ) -> None:
     source = new_store(kind, tmp_path, "another source")
     write_everything(source.whole(), "home")
-    with pytest.raises(SessionException, match=told):
+    with pytest.raises(SessionNotFoundException, match=told):
         copy_session(source.whole(), target.whole(), "home", **ids)
     assert target.whole().read_session("home") is None
 
@@ -342,7 +342,7 @@ def test_a_folder_that_is_not_there_is_told_of(tmp_path: Path) -> None:
     nowhere = file_store(tmp_path / "nowhere").whole()
     with pytest.raises(SessionException, match="nowhere"):
         nowhere.list_session_ids()
-    with pytest.raises(SessionException, match="Session home does not exist"):
+    with pytest.raises(SessionNotFoundException, match="Session home does not exist"):
         copy_session(nowhere, sqlite_store(tmp_path / "a.db").whole(), "home")
     assert not (tmp_path / "nowhere").exists()
 

@@ -12,7 +12,7 @@ import pytest
 from strands.types.exceptions import SessionException
 from strands.types.session import SessionMessage
 
-from strands_sqlite_session_manager import copy_session
+from strands_sqlite_session_manager import SessionExistsException, copy_session
 
 from ..support.command_line import in_a_process, run
 from ..support.fresh_processes import held_by
@@ -173,7 +173,7 @@ def test_a_session_that_postgresql_has_is_refused_and_stays_as_it_is(postgres: S
     source, back = file_store(tmp_path / "files"), sqlite_store(tmp_path / "back.db")
     write_everything(source.whole(), "home", strict=True)
     postgres.whole().create_session(session("home"))
-    with pytest.raises(SessionException, match=r"^Session home already exists"):
+    with pytest.raises(SessionExistsException, match=r"^Session home already exists"):
         copy_session(source.whole(), postgres.whole(), "home")
     copy_session(postgres.whole(), back.whole(), "home")
     assert back.whole().list_agents("home") == []
