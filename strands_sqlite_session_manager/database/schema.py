@@ -78,7 +78,11 @@ def check_belongs_here(path: str, timeout: float) -> None:
     uri = files.uri(path, f"mode=ro{immutable}")
     connection = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None)
     try:
-        read_version(connection, path)
+        # These two do not parse the schema, which takes longer than everything else here.
+        (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if application_id != APPLICATION_ID or not 0 <= version <= VERSION:
+            read_version(connection, path)
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise errors.from_database(path, error, timeout) from error
     finally:
