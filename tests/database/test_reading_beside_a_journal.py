@@ -78,7 +78,7 @@ def _legacy() -> bytes:
 
 @pytest.fixture
 def legacy(path: Path) -> Path:
-    """A file of the earlier package without a write-ahead log."""
+    """A legacy file without a write-ahead log."""
     path.write_bytes(_legacy())
     return path
 

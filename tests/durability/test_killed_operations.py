@@ -19,7 +19,8 @@ import pytest
 from strands_sqlite_session_manager import SQLiteSessionRepository
 
 from ..support.killable_operations import OPERATIONS, SESSIONS, Operation
-from ..support.records import query
+from ..support.legacy_files import rows
+from ..support.records import query, session
 from ..support.stores import rows_of
 from ..support.system_call_kills import can_trace, died_at_system_call
 from ..support.workers import killed
@@ -42,6 +43,8 @@ def parts(operation: Operation, folder: Path, begun: str) -> dict[str, Any]:
     made = folder / str(operation.makes)
     if made.suffix == ".db" and made.exists():
         there[made.name] = [rows_of(made, session_id) for session_id in SESSIONS]
+    elif made.suffix == ".legacy-backup" and made.exists():
+        there[made.name] = rows(made)
     elif made.exists():
         there[made.name] = made.read_text()
     return there
@@ -54,10 +57,10 @@ def without_times_since(begun: str, rows: dict[str, list[dict[str, Any]]]) -> st
 
 
 def names(folder: Path) -> set[str]:
-    """Return the names there, but for what has not become a backup or an export."""
+    """Return the names there, but for what is not a backup or an export yet, and second copies of a legacy file."""
     for path in folder.glob("*.db"):
         query(path, "SELECT count(*) FROM sqlite_master")  # readers cannot take away the log that they have used
-    return {name for name in os.listdir(folder) if not name.startswith(".new-")}
+    return {name for name in os.listdir(folder) if not name.startswith((".new-", "sessions.db.legacy-backup-"))}
 
 
 class Rehearsed:
@@ -101,6 +104,7 @@ class Rehearsed:
         for path in folder.glob("*.db"):
             with SQLiteSessionRepository(path) as repository:
                 assert repository.check() == []
+                repository.create_session(session("one more"))  # whoever writes last takes away the queue of the dead
         assert names(folder) == self.names
 
     def do_again(self, folder: Path) -> None:

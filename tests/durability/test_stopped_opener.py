@@ -41,7 +41,7 @@ def refused_opening(path: Path, timeout: float) -> float:
 
 @pytest.fixture
 def earlier(tmp_path: Path) -> Path:
-    """A file of the earlier package that takes a while to be upgraded."""
+    """A legacy file that takes a while to be upgraded."""
     path = tmp_path / "sessions.db"
     legacy_files.write(path, legacy_files.large(messages=1_000, size=1_000))
     return path

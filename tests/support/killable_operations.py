@@ -16,12 +16,13 @@ from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRe
 from strands_sqlite_session_manager.transfer.stores import FileSessionRepository
 
 from .command_line import run
-from .legacy_files import large, write
+from .legacy_files import large, rows, write
 from .numbered_messages import live_agent, text
 from .records import query
 
 DOOMED = ("one", "two", "three")
 SESSIONS = (*DOOMED, "live", "other", "last")
+MESSAGES = 60  # of a legacy file
 STATE = SlidingWindowConversationManager().get_state()
 
 Work = Callable[[Path], object]
@@ -57,8 +58,8 @@ def a_file(folder: Path) -> None:
     fill(folder / "sessions.db")
 
 
-def a_file_of_the_earlier_package(folder: Path, journal_mode: str = "WAL") -> None:
-    write(folder / "sessions.db", large(60, 3000), journal_mode)
+def a_legacy_file(folder: Path, journal_mode: str = "WAL") -> None:
+    write(folder / "sessions.db", large(MESSAGES, 3000), journal_mode)
 
 
 def a_file_with_unused_space(folder: Path) -> None:
@@ -137,6 +138,14 @@ def nothing_is_unused(folder: Path) -> None:
     assert query(folder / "sessions.db", "PRAGMA freelist_count") == [(0,)]
 
 
+def every_copy_is_whole(folder: Path) -> None:
+    """Expect that each attempt to upgrade that got as far as a copy has made a whole one."""
+    whole = rows(folder / "sessions.db.legacy-backup")
+    assert len(whole["messages"]) == MESSAGES
+    for path in folder.glob("sessions.db.legacy-backup-*"):
+        assert rows(path) == whole, path.name
+
+
 @dataclass(frozen=True)
 class Operation:
     """Something that is done to a file.
@@ -171,13 +180,19 @@ class Operation:
 
 
 OPERATIONS = {
-    "an upgrade of the earlier package": Operation(
-        a_file_of_the_earlier_package, opened(lambda repository, folder: None), as_one=True
-    ),
-    "an upgrade of the earlier package without a write-ahead log": Operation(
-        functools.partial(a_file_of_the_earlier_package, journal_mode="DELETE"),
+    "an upgrade of a legacy file": Operation(
+        a_legacy_file,
         opened(lambda repository, folder: None),
         as_one=True,
+        makes="sessions.db.legacy-backup",
+        at_last=every_copy_is_whole,
+    ),
+    "an upgrade of a legacy file without a write-ahead log": Operation(
+        functools.partial(a_legacy_file, journal_mode="DELETE"),
+        opened(lambda repository, folder: None),
+        as_one=True,
+        makes="sessions.db.legacy-backup",
+        at_last=every_copy_is_whole,
     ),
     "a fork": Operation(
         a_file,
@@ -208,7 +223,7 @@ OPERATIONS = {
         makes="backup.db",
     ),
     "an export": Operation(
-        a_file, commanded("export", "-o", "{}/export.jsonl"), done="export.jsonl . exists already", makes="export.jsonl"
+        a_file, commanded("export", "-o", "{}/export.jsonl"), done="export.jsonl . already exists", makes="export.jsonl"
     ),
     "an import": Operation(
         an_export,
