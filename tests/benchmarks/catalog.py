@@ -1,4 +1,4 @@
-"""The file as a database of conversations: listing, searching, forking, deleting and copying.
+"""The file as a database of conversations: listing, searching, forking and copying.
 
 Each figure is the median of several calls, with the quartiles in brackets. `copy` brings sessions of 20 messages
 in from a folder of `FileSessionManager`; beside it is the time in which Python reads and parses these files.
@@ -10,7 +10,7 @@ import itertools
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -53,9 +53,8 @@ def _timed(name: str, size: str, task: Task, rounds: int, budget: float | None =
 def _listing(path: Path, sessions: int, rounds: int) -> Iterator[Row]:
     fill_database(path, sessions, 1)
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute(
-            "UPDATE sessions SET metadata = json_object('user_id', abs(random() % 5000) || '', 'app_name', 'web')"
-        )
+        for key, value in (("user_id", "abs(random() % 5000) || ''"), ("app_name", "'web'")):
+            connection.execute(f"INSERT INTO session_metadata SELECT session_id, '{key}', {value} FROM sessions")
     with SQLiteSessionRepository(path) as repository:
         repository.update_session_metadata(session_ids(1)[0], {"user_id": "42", "app_name": "web", "title": "one"})
         size = f"{sessions:,} sessions"
@@ -75,9 +74,6 @@ def _searching(path: Path, messages: int, rounds: int) -> Iterator[Row]:
         size = f"{messages:,} messages"
         for name, text in (("a text that is rare", "zzyzx"), ("one that is everywhere", "the"), ("Cyrillic", "привет")):
             yield _timed(f"search {name}", size, partial(repository.search_messages, text), rounds, SEARCH_BUDGET)
-        ids = iter(session_ids(messages // 100))
-        deletions: Iterator[Callable[[], object]] = (partial(repository.delete_session, next(ids)) for _ in ids)
-        yield "delete a session of 100", size, _time(deletions, rounds), ""
 
 
 def _forking(path: Path, messages: int, rounds: int) -> Iterator[Row]:

@@ -1,5 +1,6 @@
 """What is timed of storing and reading: the tasks of bare SQLite, of this package and of other repositories."""
 
+import asyncio
 import json
 import random
 import sqlite3
@@ -8,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from strands import Agent
 from strands.hooks import MessageAddedEvent
 from strands.session.session_repository import SessionRepository
 from strands.types.content import Message
@@ -34,7 +36,7 @@ def connect(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
 def connect_to_append(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
     """Open a file to append to it with nothing but SQLite, without the trigger that keeps the last activity."""
     connection = connect(path, synchronous)
-    connection.execute("DROP TRIGGER IF EXISTS messages_sweep")
+    connection.execute("DROP TRIGGER IF EXISTS messages_insert_activity")
     return connection
 
 
@@ -72,13 +74,20 @@ def create(repository: SessionRepository, appends: Iterable[Append]) -> Iterator
 def append(managers: Mapping[str, SQLiteSessionManager], appends: Sequence[Append]) -> Iterator[Task]:
     """Announce messages of live agents, as Strands does; now and then, the agent's window is trimmed meanwhile."""
     agents = {session_id: build_agent(manager) for session_id, manager in managers.items()}
+    loop = asyncio.new_event_loop()
+
+    def announce(agent: Agent, message: Message) -> None:
+        event = MessageAddedEvent(agent=agent, message=message)
+        loop.run_until_complete(agent.hooks.invoke_callbacks_async(event))
+
     for session_id, _, message in appends:
         manager, agent = managers[session_id], agents[session_id]
         agent.messages.append(message)
-        yield partial(agent.hooks.invoke_callbacks, MessageAddedEvent(agent=agent, message=message))
+        yield partial(announce, agent, message)
         if len(agent.messages) > WINDOW + 10:
             del agent.messages[:-WINDOW]
             manager.sync_agent(agent)
+    loop.close()
 
 
 def select(connection: sqlite3.Connection, ids: Sequence[str]) -> Iterator[Task]:

@@ -180,12 +180,12 @@ def test_a_tag_changes_and_removes_metadata(db: Path) -> None:
     assert summary.metadata == {"user_id": "43", "title": "a = b"}
 
 
-def test_delete_takes_the_sessions_it_is_told_and_no_other(db: Path) -> None:
+def test_delete_deletes_the_named_sessions_and_no_others(db: Path) -> None:
     assert run("delete", "ship", "ship", "--yes", db=db).code == 0
     assert session_ids(db) == {"island"}
 
 
-def test_delete_deletes_nothing_if_one_of_the_sessions_is_not_there(db: Path) -> None:
+def test_delete_deletes_nothing_if_one_of_the_sessions_is_missing(db: Path) -> None:
     ended = run("delete", "ship", "nobody", "--yes", db=db)
     assert (ended.code, session_ids(db)) == (1, {"ship", "island"})
     assert "nobody" in ended.err
@@ -202,7 +202,7 @@ def test_delete_deletes_nothing_if_one_of_the_sessions_cannot_be_deleted(db: Pat
     assert "is to be kept" in ended.err
 
 
-def test_prune_takes_only_what_is_old_and_has_the_metadata(db: Path) -> None:
+def test_prune_deletes_only_old_sessions_with_the_metadata(db: Path) -> None:
     with closing(sqlite3.connect(db)) as connection, connection:
         for table in ("messages", "agents", "sessions"):
             connection.execute(f"UPDATE {table} SET created_at = '2020-01-01', updated_at = '2020-01-01'")
@@ -215,7 +215,7 @@ def test_prune_takes_only_what_is_old_and_has_the_metadata(db: Path) -> None:
     assert session_ids(db) == {"young"}
 
 
-def test_check_says_ok_or_names_the_damage_and_fails(db: Path) -> None:
+def test_check_prints_ok_or_names_the_damage_and_fails(db: Path) -> None:
     assert run("check", db=db).out == "ok\n"
     with closing(sqlite3.connect(db)) as connection, connection:
         connection.execute("DELETE FROM messages WHERE session_id = 'ship' AND message_id = 3")
@@ -230,7 +230,7 @@ def test_check_says_ok_or_names_the_damage_and_fails(db: Path) -> None:
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_every_command_ends_with_0_when_it_was_done(name: str, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_exits_with_0_when_it_succeeds(name: str, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(db.parent)
     if name.startswith("import"):
         run("export", "ship", "-o", "export.jsonl", db=db)
@@ -263,7 +263,7 @@ def test_every_command_ends_with_0_when_it_was_done(name: str, db: Path, monkeyp
     ],
     ids=" ".join,
 )
-def test_what_cannot_be_done_is_an_error_in_one_line(
+def test_a_failing_command_prints_one_line(
     arguments: tuple[str, ...], db: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(db.parent)
@@ -367,7 +367,9 @@ def test_a_missing_file_is_an_error_and_is_not_created(
 
 
 @pytest.mark.parametrize(("path", "code"), [(":memory:", 1), ("", 2), (".", 2), ("missing/", 2), ("\0", 2)])
-def test_what_can_be_no_file_is_an_error(path: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_that_cannot_be_a_file_is_an_error(
+    path: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     ended = run("--db", path, "list")
     assert ended.code == code
@@ -375,7 +377,7 @@ def test_what_can_be_no_file_is_an_error(path: str, code: int, tmp_path: Path, m
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_option_beats_the_environment_which_beats_the_usual_place(
+def test_the_option_beats_the_environment_which_beats_the_default_path(
     db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -414,7 +416,7 @@ def test_the_help_names_every_command() -> None:
     assert {arguments[0] for arguments in EVERY.values()} <= SUBPARSERS.keys()
 
 
-def test_the_command_is_a_process_with_an_exit_code(db: Path) -> None:
+def test_the_installed_command_is_a_process_with_an_exit_code(db: Path) -> None:
     done = in_a_process("--db", db, "list", "--json")
     assert (done.code, len(objects(done.out)), done.err) == (0, 2, "")
     failed = in_a_process("--db", db, "show", "nobody")

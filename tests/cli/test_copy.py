@@ -88,7 +88,7 @@ def test_only_the_named_sessions_are_copied_each_of_them_once(source: str, tmp_p
 
 
 @pytest.mark.parametrize("arguments", [(), ("a", "--all")], ids=["neither", "both"])
-def test_sessions_are_named_or_all_are_asked_for(arguments: tuple[str, ...], source: str, tmp_path: Path) -> None:
+def test_copy_needs_session_ids_or_all(arguments: tuple[str, ...], source: str, tmp_path: Path) -> None:
     ended = run("copy", source, tmp_path / "to.db", *arguments)
     assert ended.code == 2
     assert "--all" in ended.err
@@ -99,7 +99,7 @@ def test_sessions_are_named_or_all_are_asked_for(arguments: tuple[str, ...], sou
 
 
 @pytest.mark.long
-def test_sessions_go_all_the_way_round_and_come_back_byte_for_byte(
+def test_sessions_copied_through_every_store_come_back_byte_for_byte(
     s3_url: str, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = boto3.client("s3")
@@ -166,7 +166,7 @@ def test_sessions_are_copied_while_an_agent_is_live_on_the_source(tmp_path: Path
 # -- again, and failures --
 
 
-def test_a_copy_that_was_cut_short_is_resumed_with_skip_existing(source: str, files: Store, tmp_path: Path) -> None:
+def test_skip_existing_resumes_an_interrupted_copy(source: str, files: Store, tmp_path: Path) -> None:
     assert run("copy", source, tmp_path / "to.db", "b").code == 0
     before = rows_of(tmp_path / "to.db", "b")
     again = run("copy", source, tmp_path / "to.db", "--all")
@@ -181,7 +181,7 @@ def test_a_copy_that_was_cut_short_is_resumed_with_skip_existing(source: str, fi
 
 
 @pytest.mark.parametrize("target", ["to.db", "file"])
-def test_a_session_that_fails_is_told_of_with_why_and_the_others_are_copied(
+def test_a_session_that_fails_is_named_with_the_reason_and_the_others_are_copied(
     target: str, source: str, tmp_path: Path
 ) -> None:
     break_session(tmp_path / "files", "b")
@@ -222,7 +222,7 @@ def test_a_session_with_an_odd_message_fails_alone(odd: dict[str, Any], source: 
     assert session_ids(tmp_path / "to.db") == {"a", "c"}
 
 
-def test_a_session_that_is_not_there_fails_alone(source: str, tmp_path: Path) -> None:
+def test_a_missing_session_fails_alone(source: str, tmp_path: Path) -> None:
     ended = run("copy", source, tmp_path / "to.db", "a", "nowhere", "../c", "b")
     assert ended.code == 1
     assert "failed: nowhere: Session nowhere does not exist" in ended.err
@@ -230,7 +230,7 @@ def test_a_session_that_is_not_there_fails_alone(source: str, tmp_path: Path) ->
     assert session_ids(tmp_path / "to.db") == {"a", "b"}
 
 
-def test_the_name_of_a_failed_session_cannot_command_the_terminal(tmp_path: Path) -> None:
+def test_the_id_of_a_failed_session_cannot_control_the_terminal(tmp_path: Path) -> None:
     ended = run("copy", f"file:{tmp_path}", tmp_path / "to.db", "\x1b[31mred\u202e")
     assert ended.code == 1
     assert "\x1b" not in ended.err
@@ -247,7 +247,7 @@ def test_the_name_of_a_failed_session_cannot_command_the_terminal(tmp_path: Path
         ("gopher://{}/x", "file:DIR"),
     ],
 )
-def test_a_source_that_is_not_there_is_told_of_in_a_line(missing: str, told: str, tmp_path: Path) -> None:
+def test_a_missing_source_is_named_in_one_line(missing: str, told: str, tmp_path: Path) -> None:
     ended = run("copy", missing.format(tmp_path), tmp_path / "to.db", "--all")
     assert ended.code in (1, 2)
     assert ended.out == ""
@@ -256,7 +256,7 @@ def test_a_source_that_is_not_there_is_told_of_in_a_line(missing: str, told: str
     assert not any(path.name.startswith("nowhere") for path in tmp_path.iterdir())
 
 
-def test_a_file_that_is_no_database_is_refused_untouched_at_either_end(source: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_refused_untouched_as_source_and_target(source: str, tmp_path: Path) -> None:
     text = tmp_path / "notes.txt"
     text.write_text("these are my notes, " * 100)
     for here, there in ((text, tmp_path / "to.db"), (source, text)):
@@ -270,7 +270,7 @@ def test_a_file_that_is_no_database_is_refused_untouched_at_either_end(source: s
 # -- progress --
 
 
-def test_somebody_who_is_looking_sees_counts_and_a_rate(source: str, tmp_path: Path) -> None:
+def test_a_terminal_shows_counts_and_a_rate(source: str, tmp_path: Path) -> None:
     if not hasattr(os, "openpty"):
         pytest.skip("there are no terminals like that here")
     code, told = on_a_terminal("copy", source, tmp_path / "to.db", "--all")
@@ -279,7 +279,7 @@ def test_somebody_who_is_looking_sees_counts_and_a_rate(source: str, tmp_path: P
     assert " a second" in told
 
 
-def test_nobody_who_is_not_looking_is_told_of_progress(source: str, tmp_path: Path) -> None:
+def test_without_a_terminal_no_progress_is_printed(source: str, tmp_path: Path) -> None:
     ended = in_a_process("copy", source, tmp_path / "to.db", "--all")
     assert (ended.code, ended.err) == (0, "")
     assert len(ended.out.splitlines()) == 1

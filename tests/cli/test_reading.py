@@ -87,7 +87,7 @@ def test_reading_leaves_every_byte_as_it_was(name: str, db: Path) -> None:
 
 @pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", READING)
-def test_reading_leaves_a_log_as_it_was(name: str, db: Path) -> None:
+def test_reading_leaves_the_write_ahead_log_as_it_was(name: str, db: Path) -> None:
     with SQLiteSessionManager("ship", db) as manager:
         build(manager)("sail on")
         before = everything(db.parent)
@@ -164,7 +164,7 @@ def read_only_folder(db: Path, log: bool) -> Iterator[Path]:
 
 
 @needs_fork
-def test_reading_works_where_nothing_can_be_written(db: Path) -> None:
+def test_reading_works_in_a_read_only_folder(db: Path) -> None:
     with read_only_folder(db, log=False) as path:
 
         def work() -> None:
@@ -181,7 +181,7 @@ def test_reading_works_where_nothing_can_be_written(db: Path) -> None:
 
 
 @needs_fork
-def test_writing_there_is_an_error_in_one_line(db: Path) -> None:
+def test_writing_to_a_read_only_folder_is_an_error_in_one_line(db: Path) -> None:
     with read_only_folder(db, log=False) as path:
 
         def work() -> None:
@@ -197,7 +197,7 @@ def test_writing_there_is_an_error_in_one_line(db: Path) -> None:
 
 
 @needs_fork
-def test_a_file_in_use_can_be_read_by_one_who_cannot_write(db: Path) -> None:
+def test_a_file_in_use_can_be_read_without_permission_to_write(db: Path) -> None:
     with SQLiteSessionManager("ship", db) as manager:
         build(manager)("sail on")
         with read_only_folder(db, log=True) as path:
@@ -210,7 +210,7 @@ def test_a_file_in_use_can_be_read_by_one_who_cannot_write(db: Path) -> None:
 
 
 @needs_fork
-def test_a_file_that_cannot_even_be_read_is_an_error_in_one_line(db: Path) -> None:
+def test_an_unreadable_file_is_an_error_in_one_line(db: Path) -> None:
     with read_only_folder(db, log=False) as path:
 
         def work() -> None:
@@ -246,7 +246,7 @@ OLD = [earlier_package, earlier_package_without_log, earlier_package_in_use]
 
 
 @pytest.mark.parametrize("write", [*OLD, empty])
-def test_an_old_file_is_read_and_not_changed(write: Callable[[Path], None], tmp_path: Path) -> None:
+def test_a_legacy_file_is_read_and_not_changed(write: Callable[[Path], None], tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     write(path)
     before = everything(tmp_path)
@@ -262,9 +262,7 @@ def test_an_old_file_is_read_and_not_changed(write: Callable[[Path], None], tmp_
 
 
 @pytest.mark.parametrize("write", OLD)
-def test_an_old_file_says_the_same_before_and_after_it_is_upgraded(
-    write: Callable[[Path], None], tmp_path: Path
-) -> None:
+def test_commands_print_the_same_before_and_after_an_upgrade(write: Callable[[Path], None], tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     write(path)
     before = [run(*arguments, db=path).out for arguments in (("list", "--json"), ("export",), ("show", SESSION))]
@@ -275,7 +273,7 @@ def test_an_old_file_says_the_same_before_and_after_it_is_upgraded(
 
 
 @pytest.mark.parametrize("write", OLD)
-def test_an_old_file_is_not_backed_up_as_something_else(write: Callable[[Path], None], tmp_path: Path) -> None:
+def test_a_legacy_file_cannot_be_backed_up_before_it_is_upgraded(write: Callable[[Path], None], tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     write(path)
     before = everything(tmp_path)
@@ -290,7 +288,7 @@ def test_an_old_file_is_not_backed_up_as_something_else(write: Callable[[Path], 
 
 @pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", READING)
-def test_what_is_no_database_of_ours_is_an_error_in_one_line(name: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_ours_is_an_error_in_one_line(name: str, tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE notes (text)")
@@ -302,6 +300,6 @@ def test_what_is_no_database_of_ours_is_an_error_in_one_line(name: str, tmp_path
         assert path.read_bytes() == content
 
 
-def test_main_without_arguments_takes_those_of_the_process(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_main_without_arguments_uses_those_of_the_process(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["strands-sqlite", "--db", str(db), "check"])
     assert main() == 0

@@ -57,7 +57,7 @@ def width(line: str) -> int:
         pytest.param("prune", "\x03", 2, id="prune: interrupt"),
     ],
 )
-def test_whoever_sits_at_a_terminal_is_asked(name: str, typed: str, left: int, db: Path) -> None:
+def test_a_person_at_a_terminal_is_asked(name: str, typed: str, left: int, db: Path) -> None:
     code, told = on_a_terminal("--db", db, *DESTRUCTIVE[name], typed=typed, columns=200)
     assert "2 sessions with 12 messages" in told
     assert "ship" in told
@@ -68,7 +68,7 @@ def test_whoever_sits_at_a_terminal_is_asked(name: str, typed: str, left: int, d
 
 
 @pytest.mark.parametrize("name", DESTRUCTIVE)
-def test_where_nobody_can_be_asked_nothing_goes_without_yes(name: str, db: Path) -> None:
+def test_where_nobody_can_be_asked_nothing_is_deleted_without_yes(name: str, db: Path) -> None:
     refused = in_a_process("--db", db, *DESTRUCTIVE[name], stdin=b"y\n")
     assert (refused.code, count(db)) == (1, 2)
     assert "--yes" in refused.err
@@ -77,7 +77,7 @@ def test_where_nobody_can_be_asked_nothing_goes_without_yes(name: str, db: Path)
 
 
 @pytest.mark.parametrize("name", ["prune"])
-def test_with_yes_nobody_is_asked_on_a_terminal_either(name: str, db: Path) -> None:
+def test_with_yes_nobody_is_asked_even_on_a_terminal(name: str, db: Path) -> None:
     code, told = on_a_terminal("--db", db, *DESTRUCTIVE[name], "--yes")
     assert (code, count(db)) == (0, 0)
     assert "[y/N]" not in told
@@ -85,7 +85,7 @@ def test_with_yes_nobody_is_asked_on_a_terminal_either(name: str, db: Path) -> N
 
 @pytest.mark.parametrize("name", DESTRUCTIVE)
 @pytest.mark.parametrize("yes", [(), ("--yes",)], ids=["", "and --yes"])
-def test_a_dry_run_says_what_would_go_and_changes_nothing(name: str, yes: tuple[str, ...], db: Path) -> None:
+def test_a_dry_run_prints_what_would_be_deleted_and_changes_nothing(name: str, yes: tuple[str, ...], db: Path) -> None:
     before = db.read_bytes()
     ended = run(*DESTRUCTIVE[name], "--dry-run", *yes, db=db)
     assert (ended.code, ended.err) == (0, "")
@@ -95,7 +95,7 @@ def test_a_dry_run_says_what_would_go_and_changes_nothing(name: str, yes: tuple[
     assert db.read_bytes() == before
 
 
-def test_a_closed_standard_input_is_nobody_to_ask(db: Path) -> None:
+def test_with_standard_input_closed_nobody_can_be_asked(db: Path) -> None:
     ended = subprocess.run(
         ["sh", "-c", 'exec "$@" <&-', "sh", *COMMAND, "--db", str(db), "delete", "ship"],
         capture_output=True,
@@ -113,7 +113,7 @@ def test_a_closed_standard_input_is_nobody_to_ask(db: Path) -> None:
 
 @pytest.mark.one_in(3)
 @pytest.mark.parametrize("arguments", [("list",), ("show", "ship"), ("search", "sail")], ids=" ".join)
-def test_there_is_colour_on_a_terminal_only_and_never_with_no_color(arguments: tuple[str, ...], db: Path) -> None:
+def test_color_is_used_only_on_a_terminal_and_never_with_no_color(arguments: tuple[str, ...], db: Path) -> None:
     plain = run(*arguments, db=db).out
     assert ESCAPE not in plain
     code, coloured = on_a_terminal("--db", db, *arguments, columns=300)
@@ -125,7 +125,7 @@ def test_there_is_colour_on_a_terminal_only_and_never_with_no_color(arguments: t
 
 @pytest.mark.one_in(3)
 @pytest.mark.parametrize("arguments", [("list", "--json"), ("show", "ship", "--json"), ("export",)], ids=" ".join)
-def test_what_is_for_programs_has_no_colour_anywhere_and_is_not_cut(arguments: tuple[str, ...], db: Path) -> None:
+def test_output_for_programs_has_no_color_and_is_not_cut(arguments: tuple[str, ...], db: Path) -> None:
     code, told = on_a_terminal("--db", db, *arguments, columns=20)
     assert code == 0
     assert ESCAPE not in told
@@ -153,7 +153,7 @@ def test_long_lines_are_cut_to_the_width_of_the_terminal(columns: int, tmp_path:
     assert min(map(width, cut)) >= columns - 1
 
 
-def test_columns_in_the_environment_is_a_width_too(db: Path) -> None:
+def test_columns_in_the_environment_sets_the_width(db: Path) -> None:
     _, told = on_a_terminal("--db", db, "list", columns=200, COLUMNS="30")
     assert {width(line) <= 30 for line in told.splitlines()} == {True}
 
@@ -190,7 +190,7 @@ def test_long_work_shows_its_progress_on_a_terminal_and_nowhere_else(command: st
 
 @pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", ["list", "show json", "search", "stats", "export", "check"])
-def test_a_reader_that_has_had_enough_is_no_error(name: str, db: Path) -> None:
+def test_a_closed_pipe_is_no_error(name: str, db: Path) -> None:
     read, write = os.pipe()
     os.close(read)
     ended = subprocess.run(
@@ -208,7 +208,7 @@ def test_a_reader_that_has_had_enough_is_no_error(name: str, db: Path) -> None:
 
 @pytest.mark.one_in(3)
 @pytest.mark.parametrize("command", ["export", "show long", "show long --json"])
-def test_a_reader_may_leave_in_the_middle_of_much_text(command: str, tmp_path: Path) -> None:
+def test_a_reader_may_close_the_pipe_in_the_middle_of_long_output(command: str, tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     with SQLiteSessionManager("long", path) as manager:
         build(manager)("many words " * 50_000)
@@ -257,7 +257,7 @@ def test_a_closed_standard_output_ends_without_a_traceback(arguments: tuple[str,
     assert b"Traceback" not in ended.stderr
 
 
-def test_an_output_that_knows_ascii_only_gets_the_rest_escaped(tmp_path: Path) -> None:
+def test_an_ascii_terminal_gets_other_characters_escaped(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     with SQLiteSessionManager("grüße", path) as manager:
         build(manager)("世界")

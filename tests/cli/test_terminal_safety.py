@@ -91,7 +91,7 @@ def store(path: Path, text: str) -> None:
 @pytest.mark.one_in(4)
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("name", HOSTILE)
-def test_no_command_prints_what_a_terminal_would_obey(name: str, command: str, tmp_path: Path) -> None:
+def test_no_command_prints_what_controls_a_terminal(name: str, command: str, tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     store(path, HOSTILE[name])
     ended = run(*COMMANDS[command](HOSTILE[name]), db=path)
@@ -116,7 +116,7 @@ def test_every_character_comes_out_readable(command: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("character", ["\u061c", *BIDI], ids=ascii)
-def test_no_character_changes_the_direction_of_what_is_around_it(character: str, tmp_path: Path) -> None:
+def test_no_character_changes_the_direction_of_the_text_around_it(character: str, tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     with SQLiteSessionManager("session", path) as manager:
         build(manager)(f"abc{character}def")
@@ -127,7 +127,7 @@ def test_no_character_changes_the_direction_of_what_is_around_it(character: str,
 
 
 @pytest.mark.parametrize("command", ["list", "show", "search"])
-def test_a_terminal_is_told_of_colours_and_nothing_else(command: str, tmp_path: Path) -> None:
+def test_a_terminal_receives_colors_and_no_other_control(command: str, tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     for text in HOSTILE.values():
         store(path, text)
@@ -168,7 +168,7 @@ def test_a_terminal_is_told_of_colours_and_nothing_else(command: str, tmp_path: 
     ],
     ids=" ".join,
 )
-def test_no_error_prints_what_a_terminal_would_obey(
+def test_no_error_prints_what_controls_a_terminal(
     command: tuple[str, ...], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -182,7 +182,9 @@ def test_no_error_prints_what_a_terminal_would_obey(
 
 @pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", HOSTILE)
-def test_names_of_files_are_harmless_as_well(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_names_reach_the_terminal_in_harmless_form(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if sys.platform == "win32":
         pytest.skip("there are no such names of files")
     monkeypatch.chdir(tmp_path)
@@ -252,7 +254,7 @@ def test_findings_about_a_malformed_import_are_harmless(name: str, tmp_path: Pat
         assert ended.err.count("\n") == 1
 
 
-def test_a_process_keeps_to_it_as_well(tmp_path: Path) -> None:
+def test_a_separate_process_prints_nothing_that_controls_a_terminal(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     store(path, HOSTILE["escapes"])
     assert_harmless(in_a_process("--db", path, "show", HOSTILE["escapes"]))

@@ -53,11 +53,11 @@ def test_a_new_agent_in_another_process_holds_what_the_live_one_held(life: Life,
     assert elsewhere(resume, life.name, life.path) == life.manager.held["default"]
 
 
-def test_the_log_is_what_was_said(life: Life) -> None:
+def test_the_history_is_what_was_said(life: Life) -> None:
     assert written(life.manager.listed()) == written(life.manager.log.messages())
 
 
-def test_several_agents_in_one_session_resume_each_to_its_own(tmp_path: Path) -> None:
+def test_several_agents_in_one_session_each_resume_to_their_own_context(tmp_path: Path) -> None:
     names = ("plain turns", "a sliding window", "a truncated tool result", "a program that reorders them")
     path = tmp_path / "sessions.db"
     with Recorder(SESSION, path) as manager:
@@ -71,7 +71,7 @@ def test_several_agents_in_one_session_resume_each_to_its_own(tmp_path: Path) ->
             assert written(manager.listed(agent.agent_id)) == written(manager.log.messages(agent.agent_id))
 
 
-def test_an_interrupt_is_answered_by_an_agent_that_was_not_there_when_it_was_raised(tmp_path: Path) -> None:
+def test_a_new_agent_can_answer_an_interrupt_that_an_earlier_one_raised(tmp_path: Path) -> None:
     name = "an interrupt without an answer"
     path = tmp_path / "sessions.db"
     with Recorder(SESSION, path) as manager:

@@ -132,7 +132,7 @@ def test_a_session_from_files_is_exact_after_a_turn_here(history: History, move:
         assert held(history.build(again)) == expected
 
 
-def test_a_session_from_files_has_the_same_log(history: History, tmp_path: Path) -> None:
+def test_a_session_from_files_has_the_same_history(history: History, tmp_path: Path) -> None:
     history.drive(history.build(files(tmp_path)))
     copy_from_files(tmp_path)
     with SQLiteSessionRepository(tmp_path / DATABASE) as ours:

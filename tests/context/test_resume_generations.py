@@ -68,7 +68,7 @@ def test_ten_generations_each_resume_to_what_the_last_one_held(history: History,
     assert agent.state.get("generation") == GENERATIONS
 
 
-def test_resuming_without_a_word_changes_nothing(history: History, tmp_path: Path) -> None:
+def test_resuming_without_a_turn_changes_nothing(history: History, tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     with Recorder(SESSION, path) as manager:
         live_on(history.build(manager))

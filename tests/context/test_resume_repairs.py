@@ -46,7 +46,7 @@ def test_a_repair_is_kept_with_the_next_turn(messages: list[Message], tmp_path: 
 
 
 @pytest.mark.parametrize("messages", BROKEN.values(), ids=BROKEN)
-def test_a_repair_does_not_change_the_log(messages: list[Message], tmp_path: Path) -> None:
+def test_a_repair_does_not_change_the_history(messages: list[Message], tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     with Recorder("broken", path) as manager:
         build(manager, {"messages": copy.deepcopy(messages)})

@@ -222,7 +222,7 @@ def test_a_version_with_special_ways_for_bidi_agents_has_both_of_them() -> None:
     assert hasattr(SessionAgent, "from_bidi_agent") == hasattr(SessionAgent, "initialize_bidi_internal_state")
 
 
-def test_what_is_read_of_an_agent_by_private_names_is_what_its_record_says() -> None:
+def test_private_names_read_the_same_as_the_agents_record() -> None:
     agent = build(None, {"state": {"a": 1}})  # type: ignore[arg-type]
     first = read_columns(agent, None)
     say(agent, "question")
@@ -301,7 +301,7 @@ class Registrations:
         self.found.append((event_type.__name__, callback))
 
 
-def test_a_manager_is_told_of_these_events_in_this_order() -> None:
+def test_a_manager_receives_these_events_in_this_order() -> None:
     spy, registrations = Spy(), Registrations()
     spy.register_hooks(registrations)  # type: ignore[arg-type]
     event = SimpleNamespace(agent=None, message=None, source=None)
@@ -341,7 +341,7 @@ def test_an_agent_calls_only_these_methods_of_its_manager_itself() -> None:
     assert set(re.findall(r"_session_manager\.(\w+)\(", source)) == {"redact_latest_message", "sync_agent"}
 
 
-def test_an_agents_manager_hears_of_a_message_before_any_hook_and_of_the_end_after_all() -> None:
+def test_a_manager_receives_a_message_before_any_hook_and_the_end_after_all_hooks() -> None:
     heard: list[str] = []
 
     class Listening(Spy):
@@ -360,7 +360,7 @@ def test_an_agents_manager_hears_of_a_message_before_any_hook_and_of_the_end_aft
 
 
 @newer
-def test_our_manager_hears_of_the_end_after_every_hook_of_any_order() -> None:
+def test_our_manager_receives_the_end_after_every_hook_of_any_order() -> None:
     heard: list[str] = []
 
     class Listening(SQLiteSessionManager):
@@ -378,7 +378,7 @@ def test_our_manager_hears_of_the_end_after_every_hook_of_any_order() -> None:
 
 
 @newer
-def test_our_manager_hears_of_a_message_that_was_replaced() -> None:
+def test_our_manager_receives_a_message_that_was_replaced() -> None:
     with SQLiteSessionManager("a session", ":memory:") as manager:
         agent = build(manager, {})
         say(agent, "question")

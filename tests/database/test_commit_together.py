@@ -29,9 +29,9 @@ from strands_sqlite_session_manager import (
     StaleSessionException,
 )
 
-from ..support.scripted_model import ScriptedModel
 from ..support.commits import commits_in_wal
 from ..support.lock_holders import held_here
+from ..support.scripted_model import ScriptedModel
 
 WRITERS = 12
 SESSION = "session"

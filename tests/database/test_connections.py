@@ -147,7 +147,7 @@ def test_the_last_one_to_close_closes_the_connections(tmp_path: Path) -> None:
 
 
 @needs_proc
-def test_managers_that_are_forgotten_close_their_connections(tmp_path: Path) -> None:
+def test_managers_that_are_collected_close_their_connections(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     agents = [live_agent(SQLiteSessionManager(f"session {index}", path)) for index in range(3)]
     for agent in agents:
@@ -158,7 +158,7 @@ def test_managers_that_are_forgotten_close_their_connections(tmp_path: Path) -> 
     assert descriptors(path) == []
 
 
-def test_a_closed_manager_says_so_and_its_neighbour_works_on(tmp_path: Path) -> None:
+def test_a_closed_manager_says_so_and_another_on_the_file_works_on(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     with begin(path) as closed:
         neighbour = SQLiteSessionManager(SESSION, path)
@@ -242,7 +242,7 @@ def test_nobody_waits_for_a_reader(tmp_path: Path) -> None:
         assert slowly.result(PATIENCE) == ["user", "assistant"]
 
 
-def test_a_resume_that_failed_leaves_its_thread_in_the_present(tmp_path: Path) -> None:
+def test_a_failed_resume_leaves_its_thread_without_an_old_snapshot(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     manager = begin(path)
     live_agent(manager)("hello")
@@ -265,7 +265,7 @@ def test_a_reader_never_waits_for_a_writer(tmp_path: Path) -> None:
         assert in_threads(4, lambda index: numbers(manager)) == [[0]] * 4
 
 
-def test_a_writer_that_waited_too_long_is_told_so_and_can_try_again(tmp_path: Path) -> None:
+def test_a_writer_that_waited_too_long_gets_an_error_and_can_try_again(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     manager = begin(path, timeout=0.5)
     agent = live_agent(manager)
@@ -286,7 +286,7 @@ def test_a_writer_that_waited_too_long_is_told_so_and_can_try_again(tmp_path: Pa
     assert numbers(manager) == [0]
 
 
-def test_each_manager_waits_as_long_as_it_was_told_to(tmp_path: Path) -> None:
+def test_each_manager_waits_for_its_own_timeout(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     patient = begin(path, timeout=PATIENCE)
     hasty = SQLiteSessionManager(SESSION, path, timeout=0.1)

@@ -226,7 +226,7 @@ def misuse(path: str) -> sqlite3.Connection:
     ],
     ids=["fails", "misuses", "nothing", "text", "one thread", "no function"],
 )
-def test_a_function_that_gives_no_usable_connection_is_an_error(
+def test_a_connect_function_without_a_usable_connection_is_an_error(
     opener: Any, kind: type[Exception], says: str, path: Path
 ) -> None:
     with pytest.raises(kind, match=says):
@@ -244,7 +244,7 @@ def customised(path: str) -> sqlite3.Connection:
     return connection
 
 
-def test_a_connection_of_sqlite3_itself_can_be_handed_in(path: Path) -> None:
+def test_connect_may_return_a_connection_of_sqlite3_itself(path: Path) -> None:
     with SQLiteSessionManager("island", path, connect=customised) as manager:
         agent = build(manager)
         agent("hello")
@@ -281,7 +281,7 @@ def test_threads_processes_and_forks_share_an_encrypted_file(path: Path) -> None
     assert manager.check() == []
 
 
-def test_another_writer_is_waited_for_and_named_as_for_any_file(path: Path) -> None:
+def test_another_writer_on_an_encrypted_file_is_waited_for_and_reported(path: Path) -> None:
     _, agent = talk(path)
     impatient = SQLiteSessionManager("palm", path, timeout=0.1, connect=connect_encrypted)
     other = connect_encrypted(str(path))

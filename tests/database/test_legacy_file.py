@@ -302,7 +302,7 @@ def assert_old_or_upgraded(path: Path, contents: Contents, old: dict[str, list[A
 @needs_fork
 @JOURNAL_MODES
 @pytest.mark.parametrize("beyond", [0, 500_000, 2_500_000])
-def test_an_upgrade_that_died_in_the_midst_of_a_write_left_the_old_file_and_is_completed_by_the_next(
+def test_an_upgrade_that_died_in_a_write_leaves_the_legacy_file_and_the_next_one_completes_it(
     tmp_path: Path, journal_mode: str, beyond: int
 ) -> None:
     path, contents = tmp_path / "sessions.db", large(1500, 3000)
@@ -315,7 +315,9 @@ def test_an_upgrade_that_died_in_the_midst_of_a_write_left_the_old_file_and_is_c
 
 @needs_fork
 @JOURNAL_MODES
-def test_an_upgrade_killed_at_any_moment_left_the_old_file_or_the_new_one(tmp_path: Path, journal_mode: str) -> None:
+def test_an_upgrade_killed_at_any_moment_leaves_the_legacy_file_or_the_new_one(
+    tmp_path: Path, journal_mode: str
+) -> None:
     path, contents = tmp_path / "sessions.db", large(300, 3000)
     template = tmp_path / "template.db"
     write(template, contents, journal_mode)
@@ -438,7 +440,7 @@ def missing_table(layout: str) -> str:
     [other_columns, other_columns_beside_data, other_keys_beside_data, further_columns, further_table, missing_table],
 )
 @JOURNAL_MODES
-def test_another_database_with_tables_of_the_same_names_is_refused_untouched(
+def test_another_programs_database_with_our_table_names_is_refused_untouched(
     tmp_path: Path, journal_mode: str, change: Callable[[str], str]
 ) -> None:
     path = tmp_path / "sessions.db"

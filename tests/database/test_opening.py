@@ -74,7 +74,7 @@ def open_session(index: int, path: Path) -> None:
 
 
 @AT_ONCE
-def test_all_that_start_a_new_session_at_once_share_it(tmp_path: Path, at_once: Callable[..., list[Any]]) -> None:
+def test_when_many_start_a_new_session_at_once_they_share_it(tmp_path: Path, at_once: Callable[..., list[Any]]) -> None:
     for number in range(3):
         path = tmp_path / f"{number}.db"
         at_once(8, open_session, path)
@@ -89,7 +89,7 @@ def build_agent(index: int, path: Path) -> list[Any]:
 
 
 @AT_ONCE
-def test_of_all_that_start_a_new_agent_at_once_one_creates_it_and_the_others_join(
+def test_when_many_start_a_new_agent_at_once_one_creates_it_and_the_others_join(
     tmp_path: Path, at_once: Callable[..., list[Any]]
 ) -> None:
     for number in range(3):
@@ -258,7 +258,7 @@ def test_deleting_a_session_deletes_all_that_belongs_to_it(tmp_path: Path, delet
     ],
     ids=["metadata", "agent", "message", "orchestrator"],
 )
-def test_the_schema_does_not_let_anything_be_without_its_owner(tmp_path: Path, orphan: str) -> None:
+def test_the_schema_allows_no_row_without_its_owner(tmp_path: Path, orphan: str) -> None:
     path = tmp_path / "sessions.db"
     begin(path).close()
     with closing(sqlite3.connect(path)) as connection:

@@ -84,7 +84,7 @@ def test_an_argument_beats_the_environment_variable(empty_folder: Path, monkeypa
 
 @each_class
 @pytest.mark.parametrize("kind", [str, Path, os.DirEntry], ids=["str", "Path", "DirEntry"])
-def test_a_path_is_text_or_anything_that_stands_for_it(empty_folder: Path, open_database: Any, kind: type) -> None:
+def test_a_path_is_text_or_path_like(empty_folder: Path, open_database: Any, kind: type) -> None:
     with open_manager(empty_folder / "given.db"):
         pass
     with os.scandir(empty_folder) as entries:
@@ -213,7 +213,7 @@ def test_an_empty_environment_variable_is_refused_and_named(
 
 @each_class
 @pytest.mark.parametrize("path", [b"sessions.db", 7, True, ["sessions.db"]], ids=repr)
-def test_a_path_that_is_no_text_is_a_type_error(empty_folder: Path, open_database: Any, path: Any) -> None:
+def test_a_path_that_is_not_text_is_a_type_error(empty_folder: Path, open_database: Any, path: Any) -> None:
     with pytest.raises(TypeError):
         open_database(path)
     assert everything_below(empty_folder) == {}
@@ -290,7 +290,7 @@ def refusals_of_nobody(path: Path) -> list[str]:
     ],
     ids=["folder", "missing folder", "unreadable folder", "read-only file", "unreadable file", "file in a folder"],
 )
-def test_a_place_that_cannot_be_written_is_refused_and_left_as_it_was(path: str, locked: str, permissions: int) -> None:
+def test_an_unwritable_place_is_refused_and_left_as_it_was(path: str, locked: str, permissions: int) -> None:
     with tempfile.TemporaryDirectory() as name:  # tmp_path is closed to nobody
         folder = Path(name)
         folder.chmod(0o777)

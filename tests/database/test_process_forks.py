@@ -120,7 +120,7 @@ def test_threads_that_fork_at_once_all_get_working_children(tmp_path: Path) -> N
 
 
 @needs_fork
-def test_a_parent_that_closes_everything_does_not_take_the_log_from_under_its_child(tmp_path: Path) -> None:
+def test_a_parent_that_closes_everything_leaves_its_child_the_write_ahead_log(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     manager = begin(path, ["parent", "child"])
     add(manager, 0, "parent")
@@ -143,7 +143,7 @@ def test_a_parent_that_closes_everything_does_not_take_the_log_from_under_its_ch
 
 
 @needs_fork
-def test_a_child_that_closes_everything_does_not_take_the_log_from_under_its_parent(tmp_path: Path) -> None:
+def test_a_child_that_closes_everything_leaves_its_parent_the_write_ahead_log(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     manager = begin(path, ["parent", "child"])
     add_all(manager, range(50), "parent")
@@ -173,7 +173,7 @@ def test_a_child_inherits_no_connection(tmp_path: Path) -> None:
 
 
 @needs_fork
-def test_an_agent_goes_on_in_a_child_and_is_stale_in_the_parent(tmp_path: Path) -> None:
+def test_an_agent_that_continues_in_a_child_is_stale_in_the_parent(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     manager = SQLiteSessionManager(SESSION, path)
     agent = live_agent(manager)
@@ -192,7 +192,7 @@ def test_an_agent_goes_on_in_a_child_and_is_stale_in_the_parent(tmp_path: Path) 
 
 
 @needs_fork
-def test_different_agents_go_on_in_parent_and_child(tmp_path: Path) -> None:
+def test_different_agents_continue_in_parent_and_child(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     manager = SQLiteSessionManager(SESSION, path)
     parents, childs = live_agent(manager, "parent's"), live_agent(manager, "child's")
@@ -210,7 +210,7 @@ def test_different_agents_go_on_in_parent_and_child(tmp_path: Path) -> None:
 
 
 @needs_fork
-def test_a_database_in_memory_goes_on_separately_in_parent_and_child(tmp_path: Path) -> None:
+def test_a_database_in_memory_continues_separately_in_parent_and_child(tmp_path: Path) -> None:
     manager = begin(":memory:", ["busy", "quiet"])
     add(manager, 0, "quiet")
 
@@ -312,7 +312,7 @@ print(numbers(kept), [name for name in os.listdir(os.path.dirname(sys.argv[1])) 
 
 
 @needs_fork
-def test_a_manager_that_is_forgotten_during_a_fork_does_not_hold_it_up(tmp_path: Path) -> None:
+def test_a_manager_that_is_collected_during_a_fork_does_not_hold_it_up(tmp_path: Path) -> None:
     script = [sys.executable, "-c", COLLECT_DURING_FORK, str(tmp_path / "forgotten.db"), str(tmp_path / "kept.db")]
     ended = subprocess.run(script, capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert ended.stdout == "[0] ['forgotten.db']\n"

@@ -126,7 +126,7 @@ def cut_off_in_the_header(path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("open_file", [SQLiteSessionRepository, lambda path: SQLiteSessionManager("s", path)])
-def test_a_file_that_is_not_for_us_is_refused_untouched(
+def test_a_file_that_is_not_ours_is_refused_untouched(
     tmp_path: Path, make: Callable[[Path], None], reason: str, open_file: Callable[[Path], object]
 ) -> None:
     path = tmp_path / "file.db"

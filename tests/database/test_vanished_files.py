@@ -105,7 +105,7 @@ def test_a_vanished_file_is_an_error_and_a_new_manager_finds_what_is_there_now(
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
-def test_a_file_that_was_moved_away_takes_all_of_its_messages_along(tmp_path: Path) -> None:
+def test_a_file_that_is_moved_away_keeps_all_of_its_messages(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     manager = begin(path)
     add_all(manager, range(10))
@@ -117,7 +117,7 @@ def test_a_file_that_was_moved_away_takes_all_of_its_messages_along(tmp_path: Pa
         assert numbers(repository) == list(range(10))
 
 
-def test_managers_of_other_files_are_unaffected(tmp_path: Path) -> None:
+def test_managers_of_other_files_are_not_affected(tmp_path: Path) -> None:
     vanishing, staying = begin(tmp_path / "vanishing.db"), begin(tmp_path / "staying.db")
     agent = live_agent(staying)
     agent("hello")
@@ -131,7 +131,7 @@ def test_managers_of_other_files_are_unaffected(tmp_path: Path) -> None:
         assert len(repository.list_messages(SESSION, "live")) == 6
 
 
-def test_a_file_that_came_back_under_its_name_serves_its_manager_again(tmp_path: Path) -> None:
+def test_a_file_that_is_moved_back_serves_its_manager_again(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     manager = begin(path)
     path.rename(tmp_path / "elsewhere.db")

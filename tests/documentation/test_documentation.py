@@ -218,7 +218,7 @@ def test_the_tables_of_examples_and_guides_name_them_all() -> None:
     assert sorted(guides) == sorted(f"guides/{path.name}" for path in (ROOT / "examples" / "guides").glob("*.md"))
 
 
-def test_there_is_no_rule_for_what_nobody_writes() -> None:
+def test_no_rule_is_unused() -> None:
     text = "\n".join(section.all for _, section in SECTIONS.values())
     assert [name for name in (*NAMES, *VARIABLES, *PREPARED) if name not in text] == []
     assert {question for question, _ in QUERIES.values()} == ANSWERS.keys()
@@ -326,7 +326,7 @@ def test_the_marks_of_the_file_are_those_that_are_written_down(connection: sqlit
     assert connection.execute("PRAGMA user_version").fetchone() == (schema.VERSION,)
 
 
-def test_signatures_in_sentences_are_those_of_the_code() -> None:
+def test_signatures_in_the_text_are_those_of_the_code() -> None:
     for document in DOCUMENTS:
         for line, code in document.code:
             if is_signature(code):
@@ -357,7 +357,7 @@ def written(folder: Path, text: str) -> tuple[Document, Section]:
         "```bash\npython -m somebody.else\n```\n",
     ],
 )
-def test_what_there_is_no_rule_for_fails(text: str, place: Place, tmp_path: Path) -> None:
+def test_anything_without_a_rule_fails(text: str, place: Place, tmp_path: Path) -> None:
     with pytest.raises(NoRuleError):
         run_section(*written(tmp_path, text), place)
 

@@ -20,9 +20,9 @@ from strands.multiagent import GraphBuilder, Swarm
 
 from strands_sqlite_session_manager import DatabaseLockedException, SQLiteSessionManager, SQLiteSessionRepository
 
-from ..support.scripted_model import ScriptedModel, tool_use
 from ..support.cancellation import cancel_at
 from ..support.lock_holders import held_here, seconds_to_lock
+from ..support.scripted_model import ScriptedModel, tool_use
 
 EVENTS = (MessageAddedEvent, BeforeModelCallEvent, AfterToolCallEvent, AfterInvocationEvent)
 

@@ -34,7 +34,7 @@ TIMEOUT = 30  # seconds, the default of a manager
 
 
 @pytest.mark.parametrize("seed", [1])
-def test_a_crowd_of_processes_loses_nothing_and_sees_nothing_half_done(seed: int, tmp_path: Path) -> None:
+def test_processes_that_do_everything_at_once_lose_nothing_and_see_nothing_half_done(seed: int, tmp_path: Path) -> None:
     """3 processes, for a moment."""
     crowd(tmp_path, processes=3, seed=seed, seconds=0.5)
 
@@ -128,7 +128,7 @@ def verify_vacuumed(path: Path, memories: list[Memory]) -> None:
     assert {text for text in gone if text.encode() in content} == set()
 
 
-def test_a_deletion_of_many_ends_while_others_begin_more(tmp_path: Path) -> None:
+def test_deleting_many_sessions_ends_while_others_create_more(tmp_path: Path) -> None:
     """What is begun after the call may stay; the call does not run after it for ever."""
     path = tmp_path / "sessions.db"
     repository = SQLiteSessionRepository(path)

@@ -19,9 +19,9 @@ from strands.multiagent import GraphBuilder, Swarm
 
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
 
-from ..support.scripted_model import ScriptedModel, tool_use
 from ..support.heartbeat import Heartbeat
 from ..support.lock_holders import held_elsewhere
+from ..support.scripted_model import ScriptedModel, tool_use
 
 CONVERSATIONS = 8
 STALL = 0.020  # seconds that the loop may stand still beyond the control
@@ -150,7 +150,7 @@ class Swarms(Conversations):
 
 class SpokenConversations(Conversations):
     def build(self, manager: SQLiteSessionManager) -> Any:
-        spoken = pytest.importorskip("tests.spoken", exc_type=ImportError)
+        spoken = pytest.importorskip("tests.support.bidi_agents", exc_type=ImportError)
         script = [*spoken.said("user", "hel", "lo"), *spoken.said("assistant", "hello, ", "you"), spoken.HANG_UP]
         self._talk = spoken.talk
         return spoken.build(manager, *script)

@@ -74,7 +74,7 @@ def try_out(name: str, faults: Callable[[dict[int, int]], list[Fault]], folder: 
 
 @pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", WORKS)
-def test_a_disk_that_fails_is_an_error_and_work_goes_on_when_it_works(name: str, tmp_path: Path) -> None:
+def test_a_failing_disk_is_an_error_and_work_continues_when_it_works_again(name: str, tmp_path: Path) -> None:
     def some(counts: dict[int, int]) -> list[Fault]:
         chance = random.Random(name)
         kinds = [fault for fault in FAULTS.values() if counts[fault["error"]]]
@@ -88,7 +88,7 @@ def test_a_disk_that_fails_is_an_error_and_work_goes_on_when_it_works(name: str,
 @pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", WORKS)
-def test_at_whatever_request_a_disk_fails_work_goes_on_when_it_works(
+def test_work_continues_after_a_failure_of_any_disk_request(
     name: str, tmp_path: Path, scaled: Callable[[int], int]
 ) -> None:
     """Each request that some work makes fails once, in each of five ways."""
@@ -146,7 +146,7 @@ def converse_until_it_fails(path: Path, make_room: Callable[[], object]) -> str:
         return held(agent)
 
 
-def test_a_conversation_goes_on_when_a_file_may_grow_again(tmp_path: Path) -> None:
+def test_a_conversation_continues_when_a_file_may_grow_again(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     room = 500_000
 
@@ -166,7 +166,7 @@ def test_a_conversation_goes_on_when_a_file_may_grow_again(tmp_path: Path) -> No
         assert held(live_agent(manager, AGENT)) == found
 
 
-def test_a_conversation_goes_on_when_a_full_file_system_has_room_again(tmp_path: Path) -> None:
+def test_a_conversation_continues_when_a_full_file_system_has_room_again(tmp_path: Path) -> None:
     ballast = [tmp_path / f"ballast {number}" for number in range(4)]
 
     def work(pipe: Connection) -> None:
@@ -215,7 +215,7 @@ def mount_a_small_file_system(folder: Path, size: int) -> str:
     return ""
 
 
-def test_a_folder_that_must_not_be_looked_into_is_an_error_that_names_the_file() -> None:
+def test_an_unreadable_folder_is_an_error_that_names_the_file() -> None:
     """Then it cannot be told, either, whether the file is still the one that was opened."""
 
     def work(pipe: Connection) -> None:

@@ -153,7 +153,7 @@ def test_ids_and_names_of_10_000_characters_are_like_any_other(db: Path, charact
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there, a command line has 32,767 characters")
-def test_a_process_takes_ids_of_10_000_characters(db: Path) -> None:
+def test_a_separate_process_takes_ids_of_10_000_characters(db: Path) -> None:
     long = "é" * 10_000
     store(db, long)
     ended = in_a_process("--db", db, "show", long, "--agent", long)

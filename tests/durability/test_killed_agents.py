@@ -160,7 +160,7 @@ def resume_and_go_on(
     assert after[-1].message["content"] == [{"text": f"I am, after {life}"}]
 
 
-def test_a_killed_process_loses_no_message_that_its_agents_have_stored(tmp_path: Path) -> None:
+def test_a_killed_process_loses_no_committed_message(tmp_path: Path) -> None:
     kill_again_and_again(tmp_path, 12)
 
 

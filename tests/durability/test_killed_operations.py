@@ -164,7 +164,7 @@ def die_at_random(rehearsed: Rehearsed, rounds: int) -> None:
 
 
 @pytest.mark.one_in(2)
-def test_an_operation_that_was_killed_has_done_each_part_wholly_or_not_at_all(rehearsed: Rehearsed) -> None:
+def test_a_killed_operation_has_done_each_part_wholly_or_not_at_all(rehearsed: Rehearsed) -> None:
     if can_trace():
         die_at_system_calls(rehearsed, 1)
     else:
@@ -173,7 +173,7 @@ def test_an_operation_that_was_killed_has_done_each_part_wholly_or_not_at_all(re
 
 @pytest.mark.long
 @pytest.mark.timeout(1200)
-def test_operations_killed_often_have_done_each_part_wholly_or_not_at_all(
+def test_operations_killed_a_hundred_times_have_done_each_part_wholly_or_not_at_all(
     rehearsed: Rehearsed, scaled: Callable[[int], int]
 ) -> None:
     """Each of the operations is killed 25 times at random, and 75 times at a system call of its own.

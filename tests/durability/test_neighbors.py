@@ -23,7 +23,7 @@ from ..support.workers import PATIENCE
 # -- in the file --
 
 
-def test_a_table_of_somebody_elses_is_left_alone_by_deletions(path: Path) -> None:
+def test_deletions_leave_a_table_of_another_program_alone(path: Path) -> None:
     with SQLiteSessionManager("session", path) as manager:
         build(manager)("hello")
         query(path, 'CREATE TABLE "my notes" (body TEXT)')
@@ -35,7 +35,7 @@ def test_a_table_of_somebody_elses_is_left_alone_by_deletions(path: Path) -> Non
     assert query(path, 'SELECT count(*) FROM "my notes"') == [(334,)]
 
 
-def test_a_table_of_somebody_elses_is_checked_without_a_failure(path: Path) -> None:
+def test_check_copes_with_a_table_of_another_program(path: Path) -> None:
     with SQLiteSessionManager("session", path) as manager:
         query(path, "CREATE TABLE notes (session_id TEXT REFERENCES sessions)")
         query(path, "INSERT INTO notes VALUES ('lost')")
@@ -57,7 +57,7 @@ def test_metadata_that_are_not_strings_are_found(path: Path) -> None:
 
 
 @pytest.mark.parametrize("timeout", [0.3, 1.5])
-def test_a_program_that_has_the_file_for_itself_is_waited_for_as_long_as_was_told(path: Path, timeout: float) -> None:
+def test_a_program_that_locks_the_whole_file_is_waited_for_until_the_timeout(path: Path, timeout: float) -> None:
     SQLiteSessionManager("session", path).close()
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -68,7 +68,7 @@ def test_a_program_that_has_the_file_for_itself_is_waited_for_as_long_as_was_tol
         assert timeout * 0.9 < time.monotonic() - begun < timeout + 2.5
 
 
-def test_a_thread_waits_for_another_one_on_a_database_in_memory_no_longer_than_it_was_told(path: Path) -> None:
+def test_a_thread_waits_for_another_on_a_database_in_memory_for_its_timeout(path: Path) -> None:
     repository = SQLiteSessionRepository(":memory:", timeout=0.2)
     inside, done = threading.Event(), threading.Event()
 
@@ -105,7 +105,7 @@ WRITES: dict[str, Callable[[SQLiteSessionRepository], Any]] = {
 
 
 @pytest.mark.parametrize("write", WRITES)
-def test_what_a_callback_reads_it_gets_and_what_it_writes_is_refused(write: str, path: Path, tmp_path: Path) -> None:
+def test_a_callback_may_read_and_may_not_write(write: str, path: Path, tmp_path: Path) -> None:
     with SQLiteSessionManager("session", path) as manager:
         build(manager)("hello")
         seen: list[Any] = []
@@ -128,7 +128,7 @@ class Broken(SlidingWindowConversationManager):
         return super().restore_from_session(state) or {}["no such key"]
 
 
-def test_a_bug_of_a_conversation_manager_is_not_taken_for_damage(path: Path) -> None:
+def test_a_bug_in_a_conversation_manager_is_not_reported_as_damage(path: Path) -> None:
     build(SQLiteSessionManager("session", path), conversation_manager=Broken())("hello")
     with pytest.raises(SessionException, match=r"default of session session cannot be restored: a KeyError") as failure:
         build(SQLiteSessionManager("session", path), conversation_manager=Broken())
@@ -146,7 +146,7 @@ def test_a_record_that_cannot_be_stored_is_an_error_that_names_the_file(path: Pa
             repository.create_session(nameless)
 
 
-def test_the_name_of_a_folder_is_not_taken_for_the_reason_of_a_failure(tmp_path: Path) -> None:
+def test_the_name_of_a_folder_is_not_mistaken_for_the_cause_of_a_failure(tmp_path: Path) -> None:
     folder = tmp_path / "locked and busy"
     repository = SQLiteSessionRepository(folder / "sessions.db")
     folder.rename(tmp_path / "elsewhere")

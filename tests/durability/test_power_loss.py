@@ -192,13 +192,13 @@ def test_without_syncs_no_moment_of_a_power_loss_damages(
 
 
 @pytest.mark.parametrize("left_out", ["sync", "sync folder"])
-def test_a_sync_that_is_left_out_is_found_out(left_out: str, full: power_loss.Recording, tmp_path: Path) -> None:
+def test_these_tests_detect_a_missing_sync(left_out: str, full: power_loss.Recording, tmp_path: Path) -> None:
     events = [event for event in full.events if event[0] != left_out]
     careless = power_loss.Recording(full.folder, events)
     assert outcomes(tmp_path, careless, 1, some(1, 12)).keys() - {"nothing"}
 
 
-def test_a_disk_that_does_not_sync_what_it_says_is_found_out(full: power_loss.Recording, tmp_path: Path) -> None:
+def test_these_tests_detect_a_disk_that_lies_about_syncs(full: power_loss.Recording, tmp_path: Path) -> None:
     assert outcomes(tmp_path, full, 1, some(1, 12), honest=0.5).keys() - {"nothing"}
 
 

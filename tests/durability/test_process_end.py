@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from ..support.command_line import ROOT, environment
 from ..support.child_process import in_a_child
-from ..support.process_endings import ENDINGS, PATIENCE
+from ..support.command_line import ROOT, environment
 from ..support.every_operation import IN_THE_PROCESS, every_operation
+from ..support.process_endings import ENDINGS, PATIENCE
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="the programs are forked"),

@@ -47,7 +47,7 @@ def earlier(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_manager_waits_for_a_stopped_upgrade_as_long_as_it_was_told_to(earlier: Path) -> None:
+def test_a_manager_waits_for_a_stopped_upgrade_for_its_timeout(earlier: Path) -> None:
     with stopped(open_and_close, earlier, is_right=holds_the_lock(earlier)):
         assert 0.3 < refused_opening(earlier, 0.4) < 0.4 + MARGIN
     with SQLiteSessionManager(SESSION, earlier) as manager:
@@ -62,7 +62,7 @@ def test_threads_that_open_the_file_at_once_do_not_wait_one_after_the_other(earl
     assert max(waited) < 2.5
 
 
-def test_a_thread_that_opens_the_file_does_not_wait_with_the_patience_of_another(earlier: Path) -> None:
+def test_a_thread_that_opens_the_file_waits_for_its_own_timeout(earlier: Path) -> None:
     timeouts = [3.5, 0.4, 0.4]
 
     def wait(index: int) -> float:
@@ -118,7 +118,7 @@ def test_a_file_that_a_stopped_process_creates_can_be_opened_or_is_refused_in_ti
 
 
 @pytest.mark.long
-def test_a_file_that_a_stopped_process_creates_can_be_opened_or_is_refused_in_time_at_any_moment(
+def test_at_any_moment_a_file_that_a_stopped_process_creates_can_be_opened_or_is_refused_in_time(
     tmp_path: Path, scaled: Callable[[int], int]
 ) -> None:
     """300 processes, stopped at random moments of creating files, of which some hold the lock just then."""
@@ -135,7 +135,7 @@ def back_up_and_stop(path: Path, destination: Path) -> None:
         repository.backup(destination, progress=lambda *_: os.kill(os.getpid(), next(stops, 0)))
 
 
-def test_a_process_that_is_stopped_in_a_backup_keeps_no_writer_waiting(tmp_path: Path) -> None:
+def test_a_process_that_is_stopped_in_a_backup_holds_up_no_writer(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     with begin(path, timeout=0.5) as manager:
         add(manager, 0)

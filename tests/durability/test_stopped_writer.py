@@ -114,9 +114,7 @@ def verify(path: Path, expected: int) -> None:
 
 @pytest.mark.one_in(4)
 @pytest.mark.parametrize("write", WRITES)
-def test_writers_wait_for_a_stopped_writer_as_long_as_they_were_told_to_and_readers_not_at_all(
-    write: str, path: Path
-) -> None:
+def test_writers_wait_for_a_stopped_writer_until_their_timeout_and_readers_not_at_all(write: str, path: Path) -> None:
     with SQLiteSessionManager(SESSION, path, timeout=TIMEOUT) as manager:
         with stopped_in(write, path):
             known = numbers(manager)
@@ -152,7 +150,7 @@ def test_whatever_writes_is_refused_in_time_and_can_be_done_again(path: Path) ->
     verify(path, 3)
 
 
-def test_whatever_reads_goes_on_beside_a_stopped_writer(path: Path, tmp_path: Path) -> None:
+def test_every_reader_works_beside_a_stopped_writer(path: Path, tmp_path: Path) -> None:
     with SQLiteSessionRepository(path, timeout=TIMEOUT) as repository:
         before = repository.list_sessions()
         with stopped_in("a fork", path):
@@ -167,7 +165,7 @@ def test_whatever_reads_goes_on_beside_a_stopped_writer(path: Path, tmp_path: Pa
     verify(tmp_path / "backup.db", 3)
 
 
-def test_a_wait_in_the_queue_of_the_process_is_a_part_of_the_timeout(path: Path) -> None:
+def test_waiting_for_other_threads_counts_toward_the_timeout(path: Path) -> None:
     """`timeout` is counted from the call, whatever a writer waits for: its own process, or another."""
     others = threading.Barrier(6)
 
@@ -184,7 +182,7 @@ def test_a_wait_in_the_queue_of_the_process_is_a_part_of_the_timeout(path: Path)
     verify(path, 3)
 
 
-def test_a_thread_waits_for_the_vacuum_of_another_as_long_as_it_was_told_to(path: Path) -> None:
+def test_a_thread_waits_for_the_vacuum_of_another_for_its_timeout(path: Path) -> None:
     """The queue of a process is a part of `timeout` as well."""
     hasty = SQLiteSessionManager(SESSION, path, timeout=0.001)
     patient = SQLiteSessionManager(SESSION, path, timeout=300)

@@ -19,10 +19,10 @@ from strands.types.exceptions import SessionException
 
 from strands_sqlite_session_manager import SQLiteSessionManager, StaleSessionException
 
+from ..support.child_process import in_a_child
 from ..support.recording_manager import held
 from ..support.records import Orchestrator
 from ..support.scripted_model import ScriptedModel
-from ..support.child_process import in_a_child
 from ..support.workers import in_threads
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no os.fork to make a child with")

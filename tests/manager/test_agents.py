@@ -73,7 +73,7 @@ def test_the_stored_messages_are_those_of_the_file_session_manager(name: str, tm
 
 
 @pytest.mark.parametrize("name", every(3, [name for name in CONVERSATIONS if not name.startswith("interrupted")]))
-def test_a_resumed_agent_goes_on_as_the_live_one_would_have(name: str, tmp_path: Path) -> None:
+def test_a_resumed_agent_continues_as_the_live_one_would_have(name: str, tmp_path: Path) -> None:
     live, other = tmp_path / "live", tmp_path / "other"
     agent = CONVERSATIONS[name].play(open_session("sqlite", "session", live))
     agent.model = ScriptedModel()
@@ -165,7 +165,7 @@ def test_structured_output_in_a_turn_is_resumed(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_structured_output_as_a_call_of_its_own_is_resumed(tmp_path: Path) -> None:
+def test_structured_output_from_a_separate_call_is_resumed(tmp_path: Path) -> None:
     agent = build(open_session("sqlite", "session", tmp_path), "hello", {"name": "Ada", "age": 36})
     agent("hello")
     assert agent.structured_output(Person, "who?") == Person(name="Ada", age=36)
@@ -188,7 +188,7 @@ def test_a_turn_in_which_the_model_fails_keeps_what_was_said(tmp_path: Path) -> 
 
 
 @pytest.mark.skipif(not hasattr(Agent, "cancel"), reason="this version of Strands cannot cancel an agent")
-def test_a_cancelled_turn_is_resumed(tmp_path: Path) -> None:
+def test_a_canceled_turn_is_resumed(tmp_path: Path) -> None:
     manager = open_session("sqlite", "session", tmp_path)
     agent = build(manager)
     agent.model = ScriptedModel(lambda messages: agent.cancel() or [tool_use("shout", "t1", text="a")])
@@ -197,7 +197,7 @@ def test_a_cancelled_turn_is_resumed(tmp_path: Path) -> None:
     assert in_a_new_process(resume, tmp_path) == held_by(agent)
 
 
-def test_a_stream_that_nobody_reads_to_its_end_is_resumed(tmp_path: Path) -> None:
+def test_an_abandoned_stream_is_resumed(tmp_path: Path) -> None:
     manager = open_session("sqlite", "session", tmp_path)
     agent = build(manager)
 
@@ -252,7 +252,7 @@ def test_a_tool_that_is_called_directly_is_recorded(tmp_path: Path) -> None:
 # -- several agents --
 
 
-def test_the_agents_of_a_session_resume_each_to_its_own(tmp_path: Path) -> None:
+def test_each_agent_of_a_session_resumes_to_its_own_context(tmp_path: Path) -> None:
     manager = open_session("sqlite", "session", tmp_path)
     agents = {
         agent_id: build(manager, agent_id=agent_id, state={"i am": agent_id}) for agent_id in ("one", "two", "three")

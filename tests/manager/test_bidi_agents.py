@@ -45,7 +45,7 @@ def test_a_spoken_conversation_is_stored_and_resumed(tmp_path: Path) -> None:
     assert in_a_new_process(resume, tmp_path) == held_by(agent)
 
 
-def test_a_resumed_agent_tells_its_model_what_was_said_and_goes_on(tmp_path: Path) -> None:
+def test_a_resumed_agent_sends_its_model_the_history_and_continues(tmp_path: Path) -> None:
     manager = open_session("sqlite", "session", tmp_path)
     agent = build(manager, *said("user", "hello"), *called("shout", "t1", text="hi"), HANG_UP)
     asyncio.run(talk(agent))
@@ -103,7 +103,7 @@ def test_at_every_event_a_new_agent_would_hold_the_same(tmp_path: Path) -> None:
 
 
 @needs_placeholders
-def test_the_log_has_the_completed_text_of_a_placeholder(tmp_path: Path) -> None:
+def test_the_history_has_the_completed_text_of_a_placeholder(tmp_path: Path) -> None:
     manager = open_session("sqlite", "session", tmp_path)
     start, *rest = said("user", "one ", "two")
     later = said("assistant", "three")

@@ -49,7 +49,7 @@ def metadata_in(path: Path, session_id: str = "home") -> dict[str, str]:
 
 @each_class
 @pytest.mark.parametrize("synchronous", ["OFF", "EXTRA", "full", "", None, 2, True, ["FULL"]], ids=repr)
-def test_a_synchronous_that_there_is_not_is_refused(path: Path, open_database: Any, synchronous: Any) -> None:
+def test_an_unsupported_synchronous_is_refused(path: Path, open_database: Any, synchronous: Any) -> None:
     with pytest.raises(ValueError, match=r"^synchronous=<.*> \| must be 'FULL' or 'NORMAL'$"):
         open_database(path, synchronous=synchronous)
     assert not path.parent.exists()
@@ -59,7 +59,7 @@ def test_a_synchronous_that_there_is_not_is_refused(path: Path, open_database: A
 @pytest.mark.parametrize(
     "timeout", [0, 0.0, -1, -0.1, float("nan"), float("inf"), 1e300, True, "30", None, [1]], ids=repr
 )
-def test_a_timeout_that_is_no_positive_number_of_seconds_is_refused(
+def test_a_timeout_that_is_not_a_positive_number_of_seconds_is_refused(
     path: Path, open_database: Any, timeout: Any
 ) -> None:
     with pytest.raises(ValueError, match=r"^timeout=<.*> \| must be a positive number of seconds"):
@@ -71,7 +71,7 @@ def test_a_timeout_that_is_no_positive_number_of_seconds_is_refused(
 @pytest.mark.parametrize(
     "settings", [{}, {"synchronous": "FULL"}, {"synchronous": "NORMAL"}, {"timeout": 1}, {"timeout": 0.001}], ids=str
 )
-def test_settings_that_there_are_are_taken(path: Path, open_database: Any, settings: dict[str, Any]) -> None:
+def test_supported_settings_are_accepted(path: Path, open_database: Any, settings: dict[str, Any]) -> None:
     with open_database(path, **settings), open_manager(path) as manager:
         manager.create_agent("home", agent("ada"))
         assert manager.read_agent("home", "ada") is not None
@@ -79,7 +79,7 @@ def test_settings_that_there_are_are_taken(path: Path, open_database: Any, setti
 
 @each_class
 @pytest.mark.filterwarnings("error")
-def test_opening_and_closing_warn_of_nothing(path: Path, open_database: Any) -> None:
+def test_opening_and_closing_emit_no_warning(path: Path, open_database: Any) -> None:
     for where in (path, ":memory:"):
         with open_database(where) as database:
             assert database.read_session("nowhere") is None
@@ -92,7 +92,7 @@ def test_an_unknown_keyword_is_a_type_error(path: Path, open_database: Any) -> N
     assert not path.parent.exists()
 
 
-def test_settings_are_given_by_name_only(path: Path) -> None:
+def test_settings_are_keyword_only(path: Path) -> None:
     for arguments in (("home", path, {"user": "42"}), ("home", path, None, "FULL")):
         with pytest.raises(TypeError, match="positional"):
             SQLiteSessionManager(*arguments)
@@ -142,7 +142,7 @@ def test_without_metadata_a_session_has_none(path: Path) -> None:
             assert metadata_in(path) == {}
 
 
-def test_metadata_are_merged_into_what_is_known_of_the_session_and_of_no_other(path: Path) -> None:
+def test_metadata_are_merged_into_those_of_the_session_and_of_no_other(path: Path) -> None:
     SQLiteSessionManager("other", path, metadata={"user": "other"}).close()
     for metadata in ({"user": "42", "title": "old"}, None, {}, {"title": "new", "tag": "x"}):
         open_manager(path, metadata=metadata).close()
@@ -150,7 +150,7 @@ def test_metadata_are_merged_into_what_is_known_of_the_session_and_of_no_other(p
     assert metadata_in(path, "other") == {"user": "other"}
 
 
-def test_metadata_that_are_known_already_change_nothing_in_the_file(path: Path) -> None:
+def test_metadata_that_are_stored_already_change_nothing_in_the_file(path: Path) -> None:
     with open_manager(path, metadata={"user": "42", "tag": "x"}):
         before = dump(path)
         open_manager(path, metadata={"tag": "x"}).close()
@@ -191,7 +191,7 @@ def test_a_database_is_its_own_context_manager(path: Path, open_database: Any) -
 
 
 @each_class
-def test_the_end_of_the_block_lets_an_error_of_the_block_through_and_closes(path: Path, open_database: Any) -> None:
+def test_leaving_the_with_block_closes_and_passes_errors_through(path: Path, open_database: Any) -> None:
     database = open_database(path)
     with pytest.raises(ZeroDivisionError), database:
         raise ZeroDivisionError
@@ -228,7 +228,7 @@ def test_an_agent_whose_manager_was_closed_says_so_and_stores_nothing(path: Path
 
 
 @pytest.mark.parametrize("other_path", ["sessions.db", "../folder/sessions.db"], ids=["same path", "other path"])
-def test_closing_one_manager_leaves_another_on_the_file_at_work(path: Path, other_path: str) -> None:
+def test_closing_one_manager_leaves_another_on_the_file_open(path: Path, other_path: str) -> None:
     one, other = open_manager(path), open_manager(path.parent / other_path)
     one.create_agent("home", agent("ada"))
     one.close()
@@ -247,7 +247,7 @@ def test_a_closed_file_has_no_companions_and_can_be_opened_again(path: Path) -> 
         assert manager.read_agent("home", "ada") is not None
 
 
-def test_a_manager_that_nobody_closes_closes_itself_when_nobody_has_it(path: Path) -> None:
+def test_a_manager_that_nobody_closes_is_closed_when_it_is_collected(path: Path) -> None:
     manager = open_manager(path)
     manager.create_agent("home", agent("ada"))
     del manager
@@ -304,7 +304,7 @@ def test_an_agent_can_keep_its_session_in_memory() -> None:
 # -- the package --
 
 
-def test_importing_the_package_imports_neither_strands_nor_anything_else_of_others() -> None:
+def test_importing_the_package_imports_nothing_but_the_standard_library() -> None:
     code = (
         "import sys; before = set(sys.modules)\n"
         "import strands_sqlite_session_manager as package\n"

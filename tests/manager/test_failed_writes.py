@@ -42,7 +42,7 @@ def another_writer(folder: Path) -> Iterator[sqlite3.Connection]:
 
 
 @pytest.mark.parametrize("event", NEXT_EVENTS)
-def test_state_that_another_writer_kept_out_is_stored_by_the_next_event(event: str, tmp_path: Path) -> None:
+def test_the_next_event_stores_state_that_another_writer_blocked(event: str, tmp_path: Path) -> None:
     manager, agent = open_agent(tmp_path)
     agent.state.set("kept", [1, 2])
     with another_writer(tmp_path), pytest.raises(SessionException, match=r"another writer .* 0\.1 seconds"):
@@ -54,7 +54,7 @@ def test_state_that_another_writer_kept_out_is_stored_by_the_next_event(event: s
 
 
 @pytest.mark.parametrize("event", NEXT_EVENTS)
-def test_messages_that_were_forgotten_meanwhile_stay_forgotten(event: str, tmp_path: Path) -> None:
+def test_messages_that_were_trimmed_meanwhile_stay_trimmed(event: str, tmp_path: Path) -> None:
     manager, agent = open_agent(tmp_path)
     agent.messages.pop(0)
     with another_writer(tmp_path), pytest.raises(SessionException, match="another writer"):
@@ -63,7 +63,7 @@ def test_messages_that_were_forgotten_meanwhile_stay_forgotten(event: str, tmp_p
     assert resume(tmp_path) == held_by(agent)
 
 
-def test_a_turn_that_another_writer_kept_out_can_be_taken_again(tmp_path: Path) -> None:
+def test_a_turn_that_another_writer_blocked_can_be_repeated(tmp_path: Path) -> None:
     manager, agent = open_agent(tmp_path)
     with another_writer(tmp_path), pytest.raises(SessionException, match="another writer"):
         agent("are you there?")
@@ -75,7 +75,7 @@ def test_a_turn_that_another_writer_kept_out_can_be_taken_again(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("event", NEXT_EVENTS)
-def test_a_redaction_that_another_writer_kept_out_is_made_up_for_by_the_next_event(event: str, tmp_path: Path) -> None:
+def test_the_next_event_stores_a_redaction_that_another_writer_blocked(event: str, tmp_path: Path) -> None:
     manager, agent = open_agent(tmp_path)
     agent.model = ScriptedModel("a secret")
     agent("tell me")
@@ -88,7 +88,7 @@ def test_a_redaction_that_another_writer_kept_out_is_made_up_for_by_the_next_eve
 
 
 @pytest.mark.parametrize("event", NEXT_EVENTS)
-def test_state_beside_a_value_that_cannot_be_stored_is_stored_when_that_is_gone(event: str, tmp_path: Path) -> None:
+def test_state_beside_an_unstorable_value_is_stored_once_that_value_is_gone(event: str, tmp_path: Path) -> None:
     manager, agent = open_agent(tmp_path)
     agent.state.set("good", 1)
     agent.state.set("bad", {"deep": [(1, 2)]})
@@ -102,7 +102,7 @@ def test_state_beside_a_value_that_cannot_be_stored_is_stored_when_that_is_gone(
 
 
 @pytest.mark.parametrize("event", NEXT_EVENTS)
-def test_state_is_not_lost_with_a_message_that_cannot_be_stored(event: str, tmp_path: Path) -> None:
+def test_state_is_not_lost_with_an_unstorable_message(event: str, tmp_path: Path) -> None:
     manager, agent = open_agent(tmp_path)
     agent.state.set("kept", 1)
     with pytest.raises(SessionException, match=r"message\['content'\]\[0\]\['text'\] .* set"):
@@ -116,7 +116,7 @@ def test_state_is_not_lost_with_a_message_that_cannot_be_stored(event: str, tmp_
 
 
 @pytest.mark.parametrize("event", NEXT_EVENTS)
-def test_state_that_is_set_while_a_closed_manager_refuses_is_not_taken_for_stored(event: str, tmp_path: Path) -> None:
+def test_state_that_is_set_while_a_closed_manager_refuses_is_not_considered_stored(event: str, tmp_path: Path) -> None:
     manager, agent = open_agent(tmp_path)
     stored = resume(tmp_path)
     manager.close()

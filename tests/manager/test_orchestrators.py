@@ -45,7 +45,7 @@ def rows(folder: Path) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_a_run_has_reached_is_stored(kind: str, tmp_path: Path) -> None:
+def test_the_progress_of_a_run_is_stored(kind: str, tmp_path: Path) -> None:
     manager = open_session("sqlite", "session", tmp_path)
     team = build_team(kind, manager, tmp_path)
     assert team("the task").status.value == "completed"
@@ -103,7 +103,7 @@ def resumable(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.parametrize("accident", ["raises", "killed"])
-def test_a_team_that_was_stopped_half_way_goes_on_as_it_does_with_files(
+def test_a_team_that_was_stopped_half_way_continues_as_it_does_with_files(
     resumable: str, accident: str, tmp_path: Path
 ) -> None:
     again = {}
@@ -125,14 +125,14 @@ def test_a_killed_process_leaves_the_rest_to_the_next_one(resumable: str, tmp_pa
     assert ran(tmp_path) == ["a", "b", "b", "c"]
 
 
-def test_a_graph_of_which_a_node_failed_goes_on_with_that_node(tmp_path: Path) -> None:
+def test_a_graph_continues_with_the_node_that_failed(tmp_path: Path) -> None:
     stop_half_way("graph", "sqlite", tmp_path, "raises")
     _, said = in_a_new_process(finish, "graph", "sqlite", tmp_path)
     assert said == DONE
     assert ran(tmp_path) == ["a", "b", "b", "c"]
 
 
-def test_a_team_that_was_done_starts_anew(resumable: str, tmp_path: Path) -> None:
+def test_a_team_that_was_done_starts_over(resumable: str, tmp_path: Path) -> None:
     for _ in range(2):
         assert in_a_new_process(finish, resumable, "sqlite", tmp_path) == ("completed", DONE)
     assert ran(tmp_path) == ["a", "b", "c"] * 2
@@ -206,7 +206,7 @@ def test_processes_that_start_the_same_new_orchestrator_all_succeed(kind: str, t
     assert [row[:2] for row in rows(tmp_path)] == [(session_id, "team") for session_id in session_ids]
 
 
-def test_an_orchestrator_that_another_one_precedes_by_a_moment_joins_it(tmp_path: Path) -> None:
+def test_an_orchestrator_that_another_process_creates_first_joins_it(tmp_path: Path) -> None:
     if not files_resume("swarm"):
         pytest.skip("this version of Strands cannot resume a swarm from FileSessionManager either")
 

@@ -70,7 +70,7 @@ DEEDS: dict[str, Deed] = {
 
 @pytest.mark.parametrize("late", DEEDS)
 @pytest.mark.parametrize("early", DEEDS)
-def test_whoever_is_late_is_refused_and_changes_nothing(early: str, late: str, tmp_path: Path) -> None:
+def test_the_later_writer_is_refused_and_changes_nothing(early: str, late: str, tmp_path: Path) -> None:
     first, second = open_session("sqlite", "session", tmp_path), open_session("sqlite", "session", tmp_path)
     loser = build(first)
     loser("hello")
@@ -81,7 +81,7 @@ def test_whoever_is_late_is_refused_and_changes_nothing(early: str, late: str, t
 
 
 @pytest.mark.parametrize("late", DEEDS)
-def test_a_session_that_was_deleted_and_created_again_is_not_taken_for_the_same(late: str, tmp_path: Path) -> None:
+def test_a_session_that_was_deleted_and_created_again_is_not_mistaken_for_the_same(late: str, tmp_path: Path) -> None:
     manager = open_session("sqlite", "session", tmp_path)
     loser = build(manager)
     loser("hello")
@@ -103,7 +103,7 @@ def assert_refused(deed: str, manager: SQLiteSessionManager, agent: Agent, folde
         assert everything(folder) == stored
 
 
-def test_the_refusal_says_how_to_go_on_and_that_works(tmp_path: Path) -> None:
+def test_the_refusal_says_how_to_continue_and_that_works(tmp_path: Path) -> None:
     loser = build(open_session("sqlite", "session", tmp_path))
     in_a_new_process(say, tmp_path, "I was first")
     with pytest.raises(SessionException, match=r"(?i)nothing was overwritten.* build a new session manager"):
@@ -131,7 +131,7 @@ def test_the_file_session_manager_overwrites_in_silence_where_ours_refuses(tmp_p
     assert outcome == {"files": "accepted, stored is: I was late", "sqlite": "refused, stored is: I was first"}
 
 
-def test_a_turn_during_another_agents_turn_refuses_the_rest_of_that(tmp_path: Path) -> None:
+def test_a_turn_during_another_agents_turn_makes_that_turn_stale(tmp_path: Path) -> None:
     manager = open_session("sqlite", "session", tmp_path)
     loser = build(manager)
     loser.model = ScriptedModel(lambda messages: say(tmp_path, "excuse me") or "as I was saying")
@@ -140,7 +140,7 @@ def test_a_turn_during_another_agents_turn_refuses_the_rest_of_that(tmp_path: Pa
     assert texts(manager) == ["hello", "excuse me", "hear, hear"]
 
 
-def test_of_many_threads_that_go_on_at_once_one_succeeds(tmp_path: Path) -> None:
+def test_of_many_threads_that_continue_at_once_one_succeeds(tmp_path: Path) -> None:
     manager = open_session("sqlite", "session", tmp_path)
     build(manager)("hello")
     agents = [build(open_session("sqlite", "session", tmp_path), f"reply to {number}") for number in range(8)]
@@ -168,7 +168,7 @@ def test_of_many_threads_that_go_on_at_once_one_succeeds(tmp_path: Path) -> None
     assert resume(tmp_path) == held_by(agents[int(winner)])
 
 
-def test_of_many_processes_that_go_on_at_once_one_succeeds(tmp_path: Path) -> None:
+def test_of_many_processes_that_continue_at_once_one_succeeds(tmp_path: Path) -> None:
     manager = open_session("sqlite", "session", tmp_path)
     build(manager)("hello")
     prompts = [f"prompt {number}" for number in range(6)]
@@ -187,7 +187,7 @@ def test_processes_that_start_the_same_new_agent_all_succeed(tmp_path: Path) -> 
         assert message.to_message()["content"] == [{"text": "first"}]
 
 
-def test_an_agent_that_another_one_precedes_by_a_moment_joins_it(tmp_path: Path) -> None:
+def test_an_agent_that_another_process_creates_first_joins_it(tmp_path: Path) -> None:
     class Hesitant(AgentState):
         """Is overtaken at the moment when its agent has found none in the session and is about to create one."""
 
@@ -219,7 +219,7 @@ def test_a_deleted_session_is_named_and_not_brought_back(deed: str, tmp_path: Pa
     assert not any(everything(tmp_path).values())
 
 
-def test_other_agents_and_sessions_are_never_in_the_way(tmp_path: Path) -> None:
+def test_other_agents_and_sessions_never_interfere(tmp_path: Path) -> None:
     ids = [(session_id, agent_id) for session_id in ("one", "two") for agent_id in ("a", "b")]
     agents = [build(open_session("sqlite", session_id, tmp_path), agent_id=agent_id) for session_id, agent_id in ids]
     for turn in range(3):

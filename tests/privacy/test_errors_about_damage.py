@@ -127,15 +127,13 @@ def told_of_row(path: Path, table: str, column: str, kind: str, damage: str | by
 @pytest.mark.one_in(3)
 @each_column
 @pytest.mark.parametrize(("kind", "damage"), [("TEXT", "other types inside"), ("BLOB", "not UTF-8")])
-def test_a_row_that_cannot_be_read_is_not_repeated(
-    table: str, column: str, kind: str, damage: str, filled: Path
-) -> None:
+def test_no_error_repeats_an_unreadable_row(table: str, column: str, kind: str, damage: str, filled: Path) -> None:
     assert told_of_row(filled, table, column, kind, DAMAGED[damage]) == []
 
 
 @pytest.mark.long
 @each_column
-def test_no_row_is_repeated_however_it_is_damaged(
+def test_no_error_repeats_a_row_however_it_is_damaged(
     table: str, column: str, filled: Path, scaled: Callable[[int], int]
 ) -> None:
     """Does everything with a file whose every JSON column is damaged in every way that we know, as text and blob."""
@@ -164,12 +162,12 @@ def told_of_bytes(path: Path, seed: int) -> list[str]:
 
 @pytest.mark.one_in(3)
 @pytest.mark.parametrize("seed", range(6))
-def test_a_damaged_page_is_not_repeated(seed: int, filled: Path) -> None:
+def test_no_error_repeats_a_damaged_page(seed: int, filled: Path) -> None:
     assert told_of_bytes(filled, seed) == []
 
 
 @pytest.mark.long
-def test_no_damaged_page_is_ever_repeated(filled: Path, scaled: Callable[[int], int]) -> None:
+def test_no_error_repeats_any_of_hundreds_of_damaged_pages(filled: Path, scaled: Callable[[int], int]) -> None:
     """Does everything with copies of a file in each of which random bytes were written over, 500 of them."""
     found = {seed: told_of_bytes(filled, seed) for seed in range(1000, 1000 + scaled(500))}
     assert {seed: told for seed, told in found.items() if told} == {}
@@ -201,7 +199,7 @@ def hostile_imports(lines: list[str]) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("every", [9, pytest.param(1, marks=pytest.mark.long)])
-def test_an_import_that_is_refused_is_not_repeated(every: int, filled: Path) -> None:
+def test_no_error_repeats_a_refused_import(every: int, filled: Path) -> None:
     lines = run("--db", filled, "export").out.splitlines()
     hostile, new = filled.with_name("hostile.jsonl"), filled.with_name("new.db")
     found = {}
@@ -227,9 +225,7 @@ def import_into(path: Path, file: Path) -> None:
 
 @each_damage
 @pytest.mark.parametrize("table", ["sessions", "agents", "messages", "multi_agents"])
-def test_a_file_of_the_earlier_package_that_cannot_be_upgraded_is_not_repeated(
-    damage: str | bytes, table: str, path: Path
-) -> None:
+def test_no_error_repeats_a_legacy_file_that_cannot_be_upgraded(damage: str | bytes, table: str, path: Path) -> None:
     write(path, example(), "DELETE")
     data = damage.encode() if isinstance(damage, str) else damage
     query(path, f"UPDATE {table} SET data = CAST(? AS TEXT)", data)
@@ -251,14 +247,14 @@ class Talkative(MemoryRepository):
         raise RuntimeError(f"no connection\n[rows: {super().list_messages(*args, **kwargs)!r}]")
 
 
-def test_a_store_that_repeats_what_it_was_given_is_not_passed_on_by_a_copy_to_it(filled: Path) -> None:
+def test_a_copy_does_not_pass_on_what_its_target_reveals_in_errors(filled: Path) -> None:
     with SQLiteSessionRepository(filled) as repository:
         told, failure = telling(lambda: copy_session(repository, Talkative(), "home"))
     assert "no room" in str(failure)
     assert told == []
 
 
-def test_a_store_that_repeats_what_it_holds_is_not_passed_on_by_a_copy_from_it(filled: Path) -> None:
+def test_a_copy_does_not_pass_on_what_its_source_reveals_in_errors(filled: Path) -> None:
     plain, talkative = MemoryRepository(), Talkative()
     with SQLiteSessionRepository(filled) as repository:
         copy_session(repository, plain, "home")
@@ -270,7 +266,7 @@ def test_a_store_that_repeats_what_it_holds_is_not_passed_on_by_a_copy_from_it(f
 
 
 @each_damage
-def test_a_file_of_a_folder_that_cannot_be_read_is_not_repeated(damage: str | bytes, filled: Path) -> None:
+def test_no_error_repeats_an_unreadable_file_of_a_folder(damage: str | bytes, filled: Path) -> None:
     folder = filled.with_name("folder")
     with SQLiteSessionRepository(filled) as repository:
         copy_session(repository, FileSessionRepository(folder), "home")
@@ -286,7 +282,7 @@ def test_a_file_of_a_folder_that_cannot_be_read_is_not_repeated(damage: str | by
         file.write_bytes(before)
 
 
-def test_a_place_that_cannot_be_written_to_is_told_of_without_what_was_to_be_written(
+def test_an_error_about_an_unwritable_target_repeats_nothing_that_was_to_be_written(
     filled: Path, s3_bucket: str
 ) -> None:
     filled.with_name("file").write_text("mine")

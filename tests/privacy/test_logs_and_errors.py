@@ -66,7 +66,7 @@ UNSTORABLE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("value", UNSTORABLE.values(), ids=UNSTORABLE)
-def test_a_value_that_cannot_be_stored_is_not_repeated(value: Any, path: Path) -> None:
+def test_no_error_repeats_a_value_that_cannot_be_stored(value: Any, path: Path) -> None:
     with prepared(path) as manager:
         for place in PLACES.values():
             for wrapped in (value, [{"deep": [SECRET, value]}]):
@@ -76,7 +76,7 @@ def test_a_value_that_cannot_be_stored_is_not_repeated(value: Any, path: Path) -
 
 
 @pytest.mark.parametrize("value", UNSTORABLE.values(), ids=UNSTORABLE)
-def test_what_an_agent_cannot_store_is_not_repeated(value: Any, path: Path) -> None:
+def test_no_error_repeats_what_an_agent_cannot_store(value: Any, path: Path) -> None:
     with SQLiteSessionManager("home", path) as manager:
         speaker = build(manager, SECRET, agent_id="ada")
         speaker(SECRET)
@@ -97,7 +97,7 @@ METADATA: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("metadata", METADATA.values(), ids=METADATA)
-def test_metadata_that_are_refused_are_not_repeated(metadata: Any, path: Path) -> None:
+def test_no_error_repeats_refused_metadata(metadata: Any, path: Path) -> None:
     with prepared(path) as manager:
         for refused in (
             lambda: SQLiteSessionManager("new", path, metadata=metadata),
@@ -113,7 +113,7 @@ def test_metadata_that_are_refused_are_not_repeated(metadata: Any, path: Path) -
 @pytest.mark.parametrize(
     "text", [f"{SECRET} \ud83d\ude00", SECRET * 10_000, f"%{SECRET}\0_~", SECRET.encode(), (SECRET,)]
 )
-def test_what_is_searched_for_is_not_repeated(text: Any, filled: Path) -> None:
+def test_no_error_repeats_a_search(text: Any, filled: Path) -> None:
     with SQLiteSessionRepository(filled) as repository:
         assert telling(lambda: repository.search_messages(text))[0] == []
 
@@ -148,7 +148,9 @@ REFUSED: dict[str, Callable[[SQLiteSessionManager], Any]] = {
 
 
 @pytest.mark.parametrize("refused", REFUSED.values(), ids=REFUSED)
-def test_what_does_not_fit_is_not_repeated(refused: Callable[[SQLiteSessionManager], Any], filled: Path) -> None:
+def test_no_error_of_a_refused_call_repeats_the_conversation(
+    refused: Callable[[SQLiteSessionManager], Any], filled: Path
+) -> None:
     with SQLiteSessionManager("home", filled) as manager:
         told, failure = telling(lambda: refused(manager))
         assert failure is not None
@@ -175,7 +177,7 @@ def writes(manager: SQLiteSessionManager, speaker: Any) -> dict[str, Callable[[]
     }
 
 
-def test_a_file_that_another_writer_holds_is_told_of_without_what_was_to_be_written(filled: Path) -> None:
+def test_an_error_about_another_writer_repeats_nothing_that_was_to_be_written(filled: Path) -> None:
     with SQLiteSessionManager("home", filled, timeout=0.01) as manager:
         speaker = build(manager, agent_id="ada")
         with closing(sqlite3.connect(filled, isolation_level=None)) as other:
@@ -186,7 +188,7 @@ def test_a_file_that_another_writer_holds_is_told_of_without_what_was_to_be_writ
                 assert told == [], name
 
 
-def test_a_full_disk_is_told_of_without_what_was_to_be_written(filled: Path) -> None:
+def test_an_error_about_a_full_disk_repeats_nothing_that_was_to_be_written(filled: Path) -> None:
     with SQLiteSessionManager("home", filled) as manager:
         manager._database.read("PRAGMA max_page_count = 1")
         texts = {
@@ -201,7 +203,7 @@ def test_a_full_disk_is_told_of_without_what_was_to_be_written(filled: Path) -> 
             assert told == [], name
 
 
-def test_a_stale_writer_is_told_so_without_what_it_was_to_write(filled: Path) -> None:
+def test_an_error_about_a_stale_writer_repeats_nothing_that_was_to_be_written(filled: Path) -> None:
     with SQLiteSessionManager("home", filled) as manager, SQLiteSessionManager("home", filled) as other:
         speaker = build(manager, agent_id="ada")
         build(other, SECRET, agent_id="ada")(SECRET)
@@ -210,7 +212,7 @@ def test_a_stale_writer_is_told_so_without_what_it_was_to_write(filled: Path) ->
         assert told == []
 
 
-def test_a_file_that_is_gone_or_closed_is_told_of_without_what_was_to_be_written(filled: Path) -> None:
+def test_an_error_about_a_missing_or_closed_file_repeats_nothing_that_was_to_be_written(filled: Path) -> None:
     manager = SQLiteSessionManager("home", filled)
     speaker = build(manager, agent_id="ada")
     filled.rename(filled.with_name("moved.db"))
@@ -278,7 +280,7 @@ def test_a_conversation_that_goes_well_leaves_nothing_in_the_logs(path: Path) ->
         ("export", "none", "-o", "new.jsonl"),
     ],
 )
-def test_a_command_that_fails_does_not_tell_what_is_in_the_file(
+def test_a_failing_command_prints_nothing_of_the_file(
     command: tuple[str, ...], filled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(filled.parent)

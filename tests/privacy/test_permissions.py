@@ -105,7 +105,7 @@ def test_what_is_created_is_open_to_its_owner_and_to_nobody_else_at_any_moment(f
     assert {path: oct(last) for path, last in left.items() if last & 0o600 != 0o600} == {}
 
 
-def test_what_sqlite_keeps_elsewhere_for_a_moment_has_no_name_before_it_has_content(folder: Path) -> None:
+def test_temporary_files_of_sqlite_have_no_name_before_they_have_content(folder: Path) -> None:
     ((created, events, _),) = in_processes(1, watched, folder, 0, start_method="fork")
     elsewhere = [path for path, _ in created if not path.startswith(str(folder))]
     assert elsewhere  # VACUUM's
@@ -148,7 +148,7 @@ def in_threads_of_their_own(work: Any) -> None:
 
 
 @pytest.mark.parametrize("doomed", [1, 2, 3])
-def test_a_file_that_vanishes_while_it_is_opened_does_not_come_back_for_all_to_read(
+def test_a_file_that_vanishes_while_it_is_opened_does_not_come_back_readable_by_others(
     tmp_path: Path, doomed: int
 ) -> None:
     ((created, connections),) = in_processes(1, opened_while_it_vanishes, tmp_path, doomed, start_method="fork")
@@ -194,7 +194,7 @@ def test_copies_of_a_shared_file_are_for_their_owner_only(tmp_path: Path) -> Non
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only the administrator can be two users")
-def test_what_the_administrator_does_to_a_file_leaves_its_owner_everything(folder: Path) -> None:
+def test_what_root_does_to_a_file_leaves_its_owner_everything(folder: Path) -> None:
     path = folder / "sessions.db"
     SQLiteSessionManager("home", path).close()
     os.chown(path, NOBODY, NOBODY)

@@ -267,7 +267,7 @@ def work_as_nobody(index: int, folder: Path, *, talking: bool = True) -> None:
 @pytest.mark.parametrize("content", [b"", b"\x37\x7f\x06\x82" + bytes(100)], ids=["empty", "not empty"])
 @pytest.mark.parametrize("companion", ["-wal", "-shm", "-journal"])
 @pytest.mark.parametrize("exists", [False, True], ids=["a new database", "a database that exists"])
-def test_nothing_is_said_in_a_file_that_another_user_has_put_beside_a_database(
+def test_nothing_is_written_to_a_file_that_another_user_planted_beside_a_database(
     companion: str, content: bytes, exists: bool
 ) -> None:
     with tempfile.TemporaryDirectory() as name:

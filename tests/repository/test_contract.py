@@ -95,7 +95,9 @@ def test_a_session_that_was_never_created_cannot_be_deleted(repository: Any) -> 
         repository.delete_session("nowhere")
 
 
-def test_deleting_a_session_takes_everything_of_it_and_nothing_else(repository: Any, reopen: Callable[[], Any]) -> None:
+def test_deleting_a_session_removes_everything_in_it_and_nothing_else(
+    repository: Any, reopen: Callable[[], Any]
+) -> None:
     repository.create_session(session("other"))
     repository.create_agent("other", agent("ada"))
     for session_id in ("home", "other"):
@@ -230,7 +232,7 @@ def test_a_message_that_was_never_created_cannot_be_updated(repository: Any, ses
         repository.update_message(session_id, agent_id, message(7))
 
 
-def test_a_redacted_message_keeps_both_texts_and_speaks_the_redacted_one(
+def test_a_redacted_message_keeps_both_texts_and_shows_the_replacement(
     repository: Any, reopen: Callable[[], Any]
 ) -> None:
     repository.create_message("home", "ada", message(0, "my card is 4111"))
@@ -287,7 +289,7 @@ def test_messages_are_listed_by_number_whatever_order_they_came_in(
 
 
 @pytest.mark.parametrize("page", [{"limit": 1.5}, {"limit": "2"}, {"offset": 1.5}, {"offset": "2"}], ids=str)
-def test_a_limit_or_offset_that_is_no_integer_is_a_type_error(repository: Any, page: dict[str, Any]) -> None:
+def test_a_limit_or_offset_that_is_not_an_integer_is_a_type_error(repository: Any, page: dict[str, Any]) -> None:
     repository.create_message("home", "ada", message(0))
     with pytest.raises(TypeError):
         repository.list_messages("home", "ada", **page)
@@ -329,7 +331,7 @@ def test_an_orchestrator_that_was_never_created_cannot_be_updated(repository: An
 # -- all of them --
 
 
-def test_every_call_takes_its_arguments_by_upstreams_names_and_others_beside_them(repository: Any) -> None:
+def test_every_call_accepts_upstreams_keywords_and_extra_ones(repository: Any) -> None:
     place = {"session_id": "new", "agent_id": "bob"}
     extra = {"something": "for the future"}
 
@@ -402,7 +404,7 @@ def test_every_call_refuses_an_id_with_a_path_separator(repository: Any, kind: s
 
 
 @pytest.mark.parametrize("call", MESSAGE_ID_CALLS.values(), ids=MESSAGE_ID_CALLS)
-def test_every_call_refuses_a_message_id_that_is_no_integer(repository: Any, call: Call) -> None:
+def test_every_call_refuses_a_message_id_that_is_not_an_integer(repository: Any, call: Call) -> None:
     for id_ in ("1", 1.0, None):
         with pytest.raises(ValueError, match=rf"^message_id=<{id_}> \| message id must be an integer$"):
             call(repository, id_)

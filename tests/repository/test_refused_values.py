@@ -174,7 +174,7 @@ def test_malformed_json_in_a_row_is_an_error_that_names_the_row_and_repeats_noth
 
 @each_place
 @pytest.mark.parametrize("expression", ["CAST(? AS TEXT)", "?"], ids=["text", "blob"])
-def test_a_row_that_is_no_unicode_is_an_error_that_repeats_nothing_of_it(
+def test_a_row_that_is_not_unicode_is_an_error_that_repeats_nothing_of_it(
     repository: SQLiteSessionManager, path: Path, place: Place, expression: str
 ) -> None:
     query(path, f"UPDATE {place.table} SET {place.column} = {expression}", b'{"x": "the secret \xff"}')
@@ -185,7 +185,7 @@ def test_a_row_that_is_no_unicode_is_an_error_that_repeats_nothing_of_it(
 
 
 @pytest.mark.parametrize(("table", "column"), [("agents", "context"), ("messages", "edited_message")])
-def test_malformed_resume_information_is_an_error_that_names_the_row_and_repeats_nothing_of_it(
+def test_a_malformed_context_is_an_error_that_names_the_row_and_repeats_nothing_of_it(
     repository: SQLiteSessionManager, path: Path, table: str, column: str
 ) -> None:
     _resume(repository)("hello")
@@ -197,7 +197,7 @@ def test_malformed_resume_information_is_an_error_that_names_the_row_and_repeats
 
 
 @pytest.mark.parametrize("parts", ["5", '["the secret"]', "[[0]]", "[[0, 1, 2]]", '[["the secret", null]]'])
-def test_resume_information_of_another_shape_is_an_error_that_names_the_row_and_repeats_nothing_of_it(
+def test_a_context_of_another_shape_is_an_error_that_names_the_row_and_repeats_nothing_of_it(
     repository: SQLiteSessionManager, path: Path, parts: str
 ) -> None:
     _resume(repository)("hello")

@@ -136,7 +136,7 @@ def test_every_call_refuses_an_empty_or_blank_id(
 
 @pytest.mark.one_in(4)
 @every_call_with_an_id
-def test_every_call_refuses_an_id_that_is_no_valid_unicode(
+def test_every_call_refuses_an_id_that_is_not_valid_unicode(
     repository: SQLiteSessionManager, path: Path, kind: str, call: Call
 ) -> None:
     with refused(path, rf"{kind}_id='a\ud800' | id cannot contain lone surrogates", ValueError):
@@ -145,7 +145,7 @@ def test_every_call_refuses_an_id_that_is_no_valid_unicode(
 
 @pytest.mark.one_in(4)
 @every_call_with_an_id
-def test_every_call_refuses_an_id_that_is_no_text(
+def test_every_call_refuses_an_id_that_is_not_text(
     repository: SQLiteSessionManager, path: Path, kind: str, call: Call
 ) -> None:
     for id_ in (None, 7, b"home", ["home"]):

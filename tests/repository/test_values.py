@@ -109,7 +109,7 @@ def test_a_hostile_value_comes_out_equal(repository: SQLiteSessionManager, place
 
 @pytest.mark.one_in(6)
 @each_place
-def test_every_character_there_is_comes_out_equal(repository: SQLiteSessionManager, place: Place) -> None:
+def test_every_character_comes_out_equal(repository: SQLiteSessionManager, place: Place) -> None:
     characters = "".join(map(chr, [*range(0xD800), *range(0xE000, sys.maxunicode + 1)]))
     surrogates = " ".join(map(chr, range(0xD800, 0xE000)))
     place.store(repository, [characters, surrogates])
@@ -145,9 +145,7 @@ def test_a_subclass_of_a_plain_type_comes_out_as_the_plain_value(
 
 
 @each_place
-def test_what_is_stored_does_not_follow_what_happens_to_the_original(
-    repository: SQLiteSessionManager, place: Place
-) -> None:
+def test_stored_values_do_not_follow_changes_to_the_original(repository: SQLiteSessionManager, place: Place) -> None:
     value = {"list": [1, {"deep": 2}]}
     place.store(repository, value)
     value["list"].append(3)
@@ -270,7 +268,7 @@ def test_the_stored_text_is_readable_by_people_and_by_sql(
 
 
 @each_place
-def test_json_that_another_program_laid_out_otherwise_is_read(
+def test_json_in_another_programs_formatting_is_read(
     repository: SQLiteSessionManager, path: Path, place: Place
 ) -> None:
     place.store(repository, {"a": ["é", b"\xff", 1.5]})

@@ -71,7 +71,7 @@ def test_what_was_done_to_a_session_leaves_it_healthy(db: Path) -> None:
     assert check(db) == []
 
 
-def test_files_of_the_earlier_package_are_healthy(tmp_path: Path) -> None:
+def test_legacy_files_are_healthy_once_upgraded(tmp_path: Path) -> None:
     legacy_files.write(tmp_path / "sessions.db", legacy_files.example())
     assert check(tmp_path / "sessions.db") == []
 
@@ -225,7 +225,7 @@ def damaged(path: Path, number: int, content: bytes) -> Path:
     return copy
 
 
-def test_a_page_of_zeroes_is_found_wherever_it_is(tmp_path: Path) -> None:
+def test_a_page_of_zeros_is_found_wherever_it_is(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     with begin(path) as manager:
         add_all(manager, range(200))
@@ -237,13 +237,13 @@ def test_a_page_of_zeroes_is_found_wherever_it_is(tmp_path: Path) -> None:
             assert outcome(copy) != [], f"page {at // 4096 + 1}"
 
 
-def test_a_file_that_was_cut_is_found(db: Path) -> None:
+def test_a_truncated_file_is_found(db: Path) -> None:
     content = db.read_bytes()
     for pages in range(1, len(content) // 4096):
         assert outcome(damaged(db, pages, content[: pages * 4096])) != []
 
 
-def test_flipped_bytes_are_found_or_harmless_and_never_a_failure_of_the_check(db: Path) -> None:
+def test_flipped_bytes_are_reported_or_harmless_and_check_never_fails(db: Path) -> None:
     content = db.read_bytes()
     generator = random.Random(4)
     outcomes: list[Any] = []
@@ -255,7 +255,7 @@ def test_flipped_bytes_are_found_or_harmless_and_never_a_failure_of_the_check(db
     assert any(outcomes)
 
 
-def test_a_layout_that_is_no_text_is_a_clear_error(db: Path) -> None:
+def test_a_schema_that_is_not_text_is_a_clear_error(db: Path) -> None:
     content = db.read_bytes()
     assert content.count(b"CREATE TABLE messages") == 1
     copy = damaged(db, 0, content.replace(b"CREATE TABLE messages", b"CREA\xc5E TABLE messages"))

@@ -59,7 +59,7 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
 
 
 @pytest.mark.parametrize(("filters", "gone"), CASES.values(), ids=CASES)
-def test_just_the_sessions_that_are_meant_are_deleted_and_counted(
+def test_exactly_the_selected_sessions_are_deleted_and_counted(
     repository: SQLiteSessionRepository, path: Path, filters: dict[str, Any], gone: set[str]
 ) -> None:
     stored(repository)
@@ -74,14 +74,16 @@ def test_just_the_sessions_that_are_meant_are_deleted_and_counted(
     assert repository.check() == []
 
 
-def test_everything_of_a_session_goes_with_it(repository: SQLiteSessionRepository, path: Path) -> None:
+def test_everything_in_a_session_is_deleted_with_it(repository: SQLiteSessionRepository, path: Path) -> None:
     fill(repository, "a", 1, user_id="42")
     repository.create_multi_agent("a", Orchestrator("graph", {"a": 1}))
     assert repository.delete_sessions(metadata={"user_id": "42"}) == 1
     assert [query(path, f"SELECT count(*) FROM {table}") for table in TABLES] == [[(0,)]] * 5
 
 
-def test_an_orchestrator_keeps_its_session_young(repository: SQLiteSessionRepository) -> None:
+def test_activity_of_an_orchestrator_protects_its_session_from_an_age_filter(
+    repository: SQLiteSessionRepository,
+) -> None:
     fill(repository, "a", 1)
     fill(repository, "b", 2)
     repository.create_multi_agent("a", Orchestrator("graph"))
@@ -151,7 +153,7 @@ def test_without_a_filter_nothing_is_deleted(
         ({"updated_after": moment(0)}, TypeError),
     ],
 )
-def test_what_makes_no_sense_deletes_nothing(
+def test_a_senseless_filter_deletes_nothing(
     repository: SQLiteSessionRepository, path: Path, arguments: dict[str, Any], error: type[Exception]
 ) -> None:
     stored(repository)
@@ -174,7 +176,7 @@ def test_an_agent_whose_session_was_deleted_is_told_and_writes_nothing(path: Pat
         assert manager.list_sessions() == []
 
 
-def test_a_deleted_id_can_be_used_again_from_nothing(path: Path) -> None:
+def test_a_deleted_id_can_be_used_again_and_starts_empty(path: Path) -> None:
     with SQLiteSessionManager("a", path, metadata={"user_id": "42"}) as manager:
         build(manager)("hello")
         manager.delete_sessions(metadata={"user_id": "42"})
@@ -283,7 +285,7 @@ def test_a_session_that_becomes_active_meanwhile_is_kept(repository: SQLiteSessi
     assert sorted(listed(repository)) == sorted(revived)
 
 
-def test_threads_that_talk_meanwhile_lose_nothing(repository: SQLiteSessionRepository, path: Path) -> None:
+def test_threads_that_converse_meanwhile_lose_nothing(repository: SQLiteSessionRepository, path: Path) -> None:
     insert_many(path, 600)
     with SQLiteSessionManager("live", path, synchronous="NORMAL") as manager:
         agent = build(manager)
@@ -319,7 +321,7 @@ def delete_or_talk(index: int, path: Path) -> int:
     return 0
 
 
-def test_processes_that_delete_and_talk_at_once_do_not_get_into_each_others_way(path: Path) -> None:
+def test_processes_that_delete_and_converse_at_once_do_not_interfere(path: Path) -> None:
     SQLiteSessionRepository(path).close()
     insert_many(path, 600)
     results = in_processes(4, delete_or_talk, path)

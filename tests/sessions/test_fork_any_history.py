@@ -34,7 +34,7 @@ def go_on(agent: Agent) -> None:
 
 
 @pytest.mark.parametrize("name", every(14, HISTORIES))
-def test_a_fork_goes_on_as_the_original_would_from_its_end_and_from_any_message(name: str, tmp_path: Path) -> None:
+def test_a_fork_continues_as_the_original_would_from_its_end_and_from_any_message(name: str, tmp_path: Path) -> None:
     if HISTORIES[name].missing:
         pytest.skip(HISTORIES[name].missing)
     path = tmp_path / "sessions.db"

@@ -57,7 +57,7 @@ PLAIN = ["plain turns", "tools", "bytes in a prompt and in a tool result", "guar
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_through_a_message_the_fork_holds_exactly_the_messages_up_to_it(name: str, path: Path) -> None:
+def test_a_fork_through_a_message_holds_exactly_the_messages_up_to_it(name: str, path: Path) -> None:
     original = live_through(name, path)
     log = original.listed()
     for number in range(len(log)):
@@ -69,7 +69,7 @@ def test_through_a_message_the_fork_holds_exactly_the_messages_up_to_it(name: st
         assert agent.conversation_manager.removed_message_count == 0
 
 
-def test_through_a_message_that_was_trimmed_or_not_the_trimmed_ones_are_back(path: Path) -> None:
+def test_a_fork_through_any_message_has_trimmed_messages_back(path: Path) -> None:
     def build_trimming(session_id: str) -> Agent:
         manager = SQLiteSessionManager(session_id, path, synchronous="NORMAL")
         return build(manager, conversation_manager=SlidingWindowConversationManager(window_size=4))
@@ -90,7 +90,7 @@ def test_through_a_message_that_was_trimmed_or_not_the_trimmed_ones_are_back(pat
             assert held(build_trimming(f"fork {number}")) == held(fork)
 
 
-def test_a_fork_manages_its_window_from_there_on(path: Path) -> None:
+def test_a_fork_manages_its_context_from_there_on(path: Path) -> None:
     name = "a sliding window"
     original = live_through(name, path)
     end = len(original.listed()) - 1
@@ -126,7 +126,7 @@ def build_summarizing(manager: SQLiteSessionManager, **options: Any) -> Agent:
     )
 
 
-def test_through_a_message_behind_a_summary_the_summary_stays_in_front(path: Path) -> None:
+def test_a_fork_through_a_message_after_a_summary_keeps_the_summary_in_front(path: Path) -> None:
     manager, agent, first = summarized(path)
     log = [stored.to_message() for stored in manager.list_messages("original", "default")]
     for number in range(first, len(log)):
@@ -139,7 +139,7 @@ def test_through_a_message_behind_a_summary_the_summary_stays_in_front(path: Pat
         assert held(build_summarizing(SQLiteSessionManager(f"fork {number}", path))) == held(fork)
 
 
-def test_through_a_message_that_was_summarised_the_messages_are_back(path: Path) -> None:
+def test_a_fork_through_a_summarized_message_has_the_messages_back(path: Path) -> None:
     manager, _, first = summarized(path)
     log = [stored.to_message() for stored in manager.list_messages("original", "default")]
     for number in range(first):
@@ -172,7 +172,7 @@ def test_a_summary_stays_in_front_where_the_session_came_from_another_store(
     assert build_summarizing(SQLiteSessionManager("earlier", path)).messages == log[:4]
 
 
-def test_through_a_call_of_a_tool_the_fork_has_no_result_and_still_goes_on(path: Path) -> None:
+def test_a_fork_through_a_tool_call_has_no_result_and_still_continues(path: Path) -> None:
     with SQLiteSessionManager("original", path) as manager:
         agent = build(manager, [tool_use("shout", "t1", text="a"), tool_use("shout", "t2", text="b")], "done")
         agent("shout")
@@ -226,7 +226,7 @@ def test_an_interrupt_is_answered_in_the_fork_and_again_in_the_original(path: Pa
     assert say(agent, "something else", "fine").stop_reason == "end_turn"
 
 
-def test_a_list_that_was_reordered_behind_a_note_goes_on_as_it_is_held(path: Path) -> None:
+def test_a_fork_of_a_reordered_context_continues_from_what_the_agent_holds(path: Path) -> None:
     with SQLiteSessionManager("original", path) as manager:
         agent = build(manager)
         for number in range(4):
@@ -243,7 +243,7 @@ def test_a_list_that_was_reordered_behind_a_note_goes_on_as_it_is_held(path: Pat
 # -- several agents, orchestrators, everything else --
 
 
-def test_through_a_message_of_one_agent_the_others_are_copied_whole(path: Path) -> None:
+def test_a_fork_through_a_message_of_one_agent_copies_the_others_whole(path: Path) -> None:
     with SQLiteSessionManager("original", path) as manager:
         agents = [build(manager, agent_id=agent_id) for agent_id in ("ada", "bob")]
         for _ in range(3):
@@ -285,7 +285,7 @@ def test_a_fork_has_the_metadata_agents_orchestrators_and_times_of_the_original(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_team_goes_on_in_the_fork_and_again_in_the_original(kind: str, path: Path, tmp_path: Path) -> None:
+def test_a_team_continues_in_the_fork_and_again_in_the_original(kind: str, path: Path, tmp_path: Path) -> None:
     manager = SQLiteSessionManager("original", path)
     with suppress(RuntimeError):  # a swarm tells of an accident by its status
         build_team(kind, manager, tmp_path, "raises")("the task")
@@ -315,7 +315,7 @@ def test_deleting_either_leaves_the_other(repository: SQLiteSessionRepository, p
     assert repository.list_messages("second", "ada")[0].message == said("hello")
 
 
-def test_a_live_agent_goes_on_after_it_was_forked(path: Path) -> None:
+def test_a_live_agent_continues_after_it_was_forked(path: Path) -> None:
     with SQLiteSessionManager("original", path) as manager:
         agent = build(manager)
         for number in range(3):

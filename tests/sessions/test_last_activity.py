@@ -193,7 +193,7 @@ def test_the_order_is_right_after_any_number_of_messages_changes_deletions_and_v
             assert model.times() == sorted(model.times(), reverse=True)
 
 
-def test_a_session_keeps_its_place_however_much_is_said_elsewhere(repository: SQLiteSessionRepository) -> None:
+def test_a_session_keeps_its_place_however_much_happens_in_others(repository: SQLiteSessionRepository) -> None:
     for session_id in ("silent", "quiet", "loud"):
         add_session(repository, session_id)
     add_message(repository, "quiet", 10)
@@ -248,7 +248,7 @@ def test_sql_finds_the_last_activity_in_a_column_that_is_always_exact(
         assert stored["ab"[number % 2]] == at(number)
 
 
-def test_the_order_is_right_when_many_threads_talk_at_once(repository: SQLiteSessionRepository) -> None:
+def test_the_order_is_right_when_many_threads_write_at_once(repository: SQLiteSessionRepository) -> None:
     for index in range(4):
         add_session(repository, f"session {index}")
 
@@ -265,7 +265,7 @@ def test_the_order_is_right_when_many_threads_talk_at_once(repository: SQLiteSes
 # -- legacy files --
 
 
-def test_a_file_of_the_earlier_package_is_listed_by_activity(tmp_path: Path) -> None:
+def test_a_legacy_file_is_listed_by_activity(tmp_path: Path) -> None:
     contents = Contents()
     for minute, session_id in enumerate(["a", "b", "c"]):
         contents.sessions.append(Session(session_id, SessionType.AGENT, at(minute), at(minute)))

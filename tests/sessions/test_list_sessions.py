@@ -58,7 +58,7 @@ def test_agents_are_named_in_the_order_of_their_creation(tmp_path: Path) -> None
         assert summary.agent_ids == ["zoe", "ada", "mia"]
 
 
-def test_a_live_conversation_is_summed_up(tmp_path: Path) -> None:
+def test_a_live_conversation_has_a_summary(tmp_path: Path) -> None:
     with SQLiteSessionManager("session", tmp_path / "sessions.db", metadata={"app_name": "x"}) as manager:
         (empty,) = manager.list_sessions()
         assert (empty.agent_ids, empty.message_count, empty.preview) == ([], 0, "")
@@ -148,7 +148,7 @@ def test_a_preview_is_the_start_of_the_first_text_that_the_user_said(
     assert summary.preview == preview
 
 
-def test_the_preview_is_of_the_agent_who_was_spoken_to_first(repository: SQLiteSessionRepository) -> None:
+def test_the_preview_is_of_the_agent_that_was_addressed_first(repository: SQLiteSessionRepository) -> None:
     add_session(repository, "a", 0, ["ada", "bob", "eve"])
     add_message(repository, "a", 3, "to ada", agent_id="ada")
     add_message(repository, "a", 2, "to bob", agent_id="bob")
@@ -183,7 +183,7 @@ def test_a_preview_shows_nothing_that_a_guardrail_took_back(tmp_path: Path) -> N
 # -- which sessions, and how many --
 
 
-def test_ranges_of_activity_leave_out_their_ends(repository: SQLiteSessionRepository) -> None:
+def test_ranges_of_activity_exclude_their_ends(repository: SQLiteSessionRepository) -> None:
     for minute in range(5):
         add_session(repository, str(minute), minute)
     add_message(repository, "0", 2.5)
@@ -193,7 +193,7 @@ def test_ranges_of_activity_leave_out_their_ends(repository: SQLiteSessionReposi
     assert listed(repository, updated_after=moment(3), updated_before=moment(2)) == []
 
 
-def test_a_moment_may_be_told_in_any_time_zone(repository: SQLiteSessionRepository) -> None:
+def test_a_moment_may_be_given_in_any_time_zone(repository: SQLiteSessionRepository) -> None:
     for minute in range(3):
         add_session(repository, str(minute), minute)
     zone = timezone(timedelta(hours=-9, minutes=-30))
@@ -264,7 +264,7 @@ def expected_of(known: dict[str, Any], asked: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def test_pages_put_together_are_the_whole_list(crowd: tuple[SQLiteSessionRepository, dict[str, Any]]) -> None:
+def test_pages_together_are_the_whole_list(crowd: tuple[SQLiteSessionRepository, dict[str, Any]]) -> None:
     repository, known = crowd
     for asked in FILTERS:
         filters = {name: moment(value) if name.startswith("updated") else value for name, value in asked.items()}
@@ -287,7 +287,7 @@ def test_pages_put_together_are_the_whole_list(crowd: tuple[SQLiteSessionReposit
 @pytest.mark.parametrize(
     "number", [1000, sys.maxsize, 2**63, 2**100], ids=["1000", "maxsize", "2 to the 63", "2 to the 100"]
 )
-def test_any_number_may_be_asked_for(repository: SQLiteSessionRepository, number: int) -> None:
+def test_any_limit_and_offset_are_accepted(repository: SQLiteSessionRepository, number: int) -> None:
     for minute in range(3):
         add_session(repository, str(minute), minute)
     assert listed(repository, limit=number) == ["2", "1", "0"]
@@ -329,9 +329,7 @@ def test_what_makes_no_sense_is_refused(
 
 
 @pytest.mark.parametrize("hours", [-14, 14])
-def test_the_first_and_the_last_moment_that_there_are_do_not_filter(
-    repository: SQLiteSessionRepository, hours: int
-) -> None:
+def test_the_earliest_and_the_latest_moment_do_not_filter(repository: SQLiteSessionRepository, hours: int) -> None:
     zone = timezone(timedelta(hours=hours))
     add_session(repository, "a")
     first, last = datetime.min.replace(tzinfo=zone), datetime.max.replace(tzinfo=zone)

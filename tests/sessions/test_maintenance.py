@@ -135,7 +135,7 @@ def test_of_two_backups_to_one_place_one_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("destination", ["missing/backup.db", "sessions.db/backup.db", "x" * 300])
-def test_a_place_that_cannot_be_is_a_clear_error(destination: str, tmp_path: Path) -> None:
+def test_an_impossible_destination_is_a_clear_error(destination: str, tmp_path: Path) -> None:
     with begin(tmp_path / "sessions.db") as manager:
         before = names(tmp_path)
         with pytest.raises(SessionException, match="cannot be written"):
@@ -143,7 +143,7 @@ def test_a_place_that_cannot_be_is_a_clear_error(destination: str, tmp_path: Pat
         assert names(tmp_path) == before
 
 
-def test_the_longest_name_of_a_file_will_do(tmp_path: Path) -> None:
+def test_the_longest_possible_file_name_works(tmp_path: Path) -> None:
     with begin(tmp_path / "sessions.db") as manager:
         add_all(manager, range(3))
         manager.backup(tmp_path / ("x" * 250))
@@ -151,9 +151,7 @@ def test_the_longest_name_of_a_file_will_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["-wal", "-journal"])
-def test_what_an_older_file_of_the_same_name_left_behind_does_not_get_into_a_backup(
-    suffix: str, tmp_path: Path
-) -> None:
+def test_leftovers_of_an_older_file_do_not_get_into_a_backup(suffix: str, tmp_path: Path) -> None:
     with begin(tmp_path / "older.db") as manager:
         add_all(manager, range(50))
         shutil.copy(tmp_path / "older.db-wal", tmp_path / f"backup.db{suffix}")
@@ -169,7 +167,7 @@ def test_what_an_older_file_of_the_same_name_left_behind_does_not_get_into_a_bac
         assert restored.check() == []
 
 
-def test_progress_goes_up_to_the_whole(tmp_path: Path) -> None:
+def test_progress_ends_at_the_total(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     with large(tmp_path / "sessions.db") as manager:
         manager.backup(tmp_path / "backup.db", progress=lambda done, total: seen.append((done, total)))
@@ -178,7 +176,7 @@ def test_progress_goes_up_to_the_whole(tmp_path: Path) -> None:
     assert seen[-1] == (seen[-1][1], (tmp_path / "backup.db").stat().st_size // 4096)
 
 
-def test_a_progress_that_fails_leaves_nothing(tmp_path: Path) -> None:
+def test_a_progress_callback_that_fails_leaves_no_backup(tmp_path: Path) -> None:
     def progress(done: int, total: int) -> None:
         raise KeyError("enough")
 
@@ -190,7 +188,7 @@ def test_a_progress_that_fails_leaves_nothing(tmp_path: Path) -> None:
         assert names(tmp_path / "backups") == []
 
 
-def test_a_progress_that_writes_is_refused_because_what_it_wrote_could_be_undone(tmp_path: Path) -> None:
+def test_a_progress_callback_that_writes_is_refused(tmp_path: Path) -> None:
     repository = large(tmp_path / "sessions.db")
     with pytest.raises(SessionException, match=r"sessions\.db \| .*nothing can be written .* `progress` of a backup"):
         repository.backup(tmp_path / "backup.db", progress=lambda *_: add(repository, 5000))
@@ -288,7 +286,7 @@ def test_a_database_in_memory_can_be_backed_up(tmp_path: Path) -> None:
         assert build(restored).messages == agent.messages[:2]
 
 
-def test_a_backup_takes_what_is_in_the_log_only(tmp_path: Path) -> None:
+def test_a_backup_includes_what_is_only_in_the_write_ahead_log(tmp_path: Path) -> None:
     with begin(tmp_path / "sessions.db") as manager:
         add_all(manager, range(10))
         assert run("backup", tmp_path / "backup.db", db=tmp_path / "sessions.db").code == 0
@@ -313,7 +311,7 @@ def test_a_vacuum_gives_space_back_and_nothing_is_lost(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("by", ["the manager", "another process"])
-def test_a_live_agent_goes_on_after_a_vacuum_and_others_resume(by: str, tmp_path: Path) -> None:
+def test_a_live_agent_continues_after_a_vacuum_and_others_resume(by: str, tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     with SQLiteSessionManager("gone", path) as manager:
         live_agent(manager)("to be deleted")
@@ -331,7 +329,7 @@ def test_a_live_agent_goes_on_after_a_vacuum_and_others_resume(by: str, tmp_path
         assert manager.check() == []
 
 
-def test_the_order_of_activity_outlives_a_vacuum(tmp_path: Path) -> None:
+def test_the_order_of_activity_survives_a_vacuum(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     with begin(path) as manager:
         add_all(manager, range(600))

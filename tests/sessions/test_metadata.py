@@ -38,7 +38,7 @@ def repository() -> Iterator[SQLiteSessionRepository]:
 # -- given, merged, changed --
 
 
-def test_a_manager_merges_what_it_is_given_into_what_is_known(tmp_path: Path) -> None:
+def test_a_manager_merges_its_metadata_into_those_of_the_session(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     for given, expected in [
         (None, {}),
@@ -99,7 +99,7 @@ def test_metadata_are_plain_rows_to_anyone(tmp_path: Path) -> None:
     assert dict(rows) == metadata
 
 
-def test_what_the_caller_does_to_its_dict_later_changes_nothing(repository: SQLiteSessionRepository) -> None:
+def test_changing_the_dict_later_changes_nothing(repository: SQLiteSessionRepository) -> None:
     add_session(repository, SESSION)
     metadata = {"a": "1"}
     repository.update_session_metadata(SESSION, metadata)
@@ -182,7 +182,7 @@ def test_any_key_with_any_value_finds_just_the_sessions_that_have_it(
         ({"user_id": "42\0x"}, {"user_id": "42"}),
     ],
 )
-def test_a_session_is_neither_found_nor_deleted_by_a_part_of_a_key_or_value(
+def test_a_part_of_a_key_or_value_neither_finds_nor_deletes_a_session(
     repository: SQLiteSessionRepository, stored: dict[str, str], wanted: dict[str, str]
 ) -> None:
     add_session(repository, SESSION)
@@ -192,7 +192,7 @@ def test_a_session_is_neither_found_nor_deleted_by_a_part_of_a_key_or_value(
     assert known(repository) == stored
 
 
-def test_all_of_several_keys_must_fit_however_many_and_in_any_order(repository: SQLiteSessionRepository) -> None:
+def test_all_of_several_keys_must_match_however_many_and_in_any_order(repository: SQLiteSessionRepository) -> None:
     stored = {}
     for number in range(64):
         bits = {f"bit.{place}": str(number >> place & 1) for place in range(6)}
@@ -246,7 +246,7 @@ def test_new_keys_do_not_change_the_schema_of_the_file(path: Path) -> None:
         assert query(path, "PRAGMA schema_version") == before
 
 
-def test_the_fortieth_key_finds_its_session_without_a_look_at_all_others(tmp_path: Path) -> None:
+def test_the_fortieth_key_finds_its_session_without_scanning_the_others(tmp_path: Path) -> None:
     steps = 0
 
     def connect(path: str) -> sqlite3.Connection:
@@ -278,7 +278,7 @@ class Name(str, enum.Enum):
     VALUE = "42"
 
 
-def test_strings_of_a_subclass_count_as_the_strings_that_they_are(tmp_path: Path) -> None:
+def test_instances_of_a_subclass_of_str_count_as_plain_strings(tmp_path: Path) -> None:
     with SQLiteSessionManager(SESSION, tmp_path / "sessions.db", metadata={Name.KEY: Name.VALUE}) as manager:
         assert known(manager) == {"user_id": "42"}
         for wanted in ({Name.KEY: Name.VALUE}, {"user_id": "42"}, {"user_id": Name.VALUE}, {Name.KEY: "42"}):
@@ -352,9 +352,7 @@ def test_a_session_that_does_not_exist_has_no_metadata(repository: SQLiteSession
 
 
 @pytest.mark.parametrize(("session_id", "error"), [("", ValueError), ("a/b", ValueError), (" ", ValueError)])
-def test_an_id_that_cannot_be_one_is_refused(
-    repository: SQLiteSessionRepository, session_id: str, error: type[Exception]
-) -> None:
+def test_an_invalid_id_is_refused(repository: SQLiteSessionRepository, session_id: str, error: type[Exception]) -> None:
     with pytest.raises(error, match="session_id"):
         repository.update_session_metadata(session_id, {"a": "1"})
 

@@ -283,7 +283,7 @@ def test_a_search_can_be_for_the_sessions_with_some_metadata(repository: SQLiteS
         ({"agent_id": "nobody"}, set()),
     ],
 )
-def test_a_search_can_be_for_one_session_or_agent(
+def test_a_search_can_be_limited_to_a_session_or_an_agent(
     repository: SQLiteSessionRepository, filters: dict[str, Any], expected: set[str]
 ) -> None:
     repository.create_agent("a", SessionAgent("bob", {}, {}))
@@ -296,7 +296,7 @@ def test_a_search_can_be_for_one_session_or_agent(
     assert len(matches) == len(expected)
 
 
-def test_no_more_are_returned_than_asked_for_and_fifty_unless_told(repository: SQLiteSessionRepository) -> None:
+def test_a_search_returns_at_most_the_limit_and_fifty_by_default(repository: SQLiteSessionRepository) -> None:
     for number in range(70):
         add_message(repository, "a", number, "hello", message_id=number)
     newest_first = list(range(69, -1, -1))
@@ -307,13 +307,13 @@ def test_no_more_are_returned_than_asked_for_and_fifty_unless_told(repository: S
 
 
 @pytest.mark.parametrize("limit", [sys.maxsize, 2**63, 2**100])
-def test_any_limit_may_be_asked_for(repository: SQLiteSessionRepository, limit: int) -> None:
+def test_any_limit_is_accepted(repository: SQLiteSessionRepository, limit: int) -> None:
     add_message(repository, "a", 1, "hello")
     assert found(repository, "hello", limit=limit) == [0]
 
 
 @pytest.mark.parametrize("wanted", ["text", "user", "ROLE"])
-def test_few_that_said_it_are_found_behind_many_that_only_look_like_it(
+def test_rare_matches_are_found_behind_many_rows_that_only_look_like_matches(
     repository: SQLiteSessionRepository, wanted: str
 ) -> None:
     for number in range(100):

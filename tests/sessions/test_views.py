@@ -163,7 +163,7 @@ def test_an_odd_message_does_not_break_the_views(odd: str, tmp_path: Path) -> No
     assert query(path, "SELECT count(*), sum(input_tokens), sum(latency_ms) FROM usage")
 
 
-def test_tokens_without_end_do_not_break_the_sum(tmp_path: Path) -> None:
+def test_infinite_token_counts_do_not_break_the_sum(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     many = '{"role":"assistant","content":[],"metadata":{"usage":{"inputTokens":9223372036854775807}}}'
     said(path, many, many)
@@ -185,7 +185,7 @@ def test_a_message_that_is_bytes_does_not_break_the_views(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "statement", ["DELETE FROM {}", "UPDATE {} SET session_id = 'x'", "INSERT INTO {} (session_id) VALUES ('x')"]
 )
-def test_a_view_cannot_be_written(statement: str, view: str, db: Path) -> None:
+def test_views_are_read_only(statement: str, view: str, db: Path) -> None:
     refusal = pytest.raises(sqlite3.OperationalError, match="because it is a view")
     with closing(sqlite3.connect(db)) as connection, refusal:
         connection.execute(statement.format(view))
@@ -238,7 +238,7 @@ def test_usage_is_what_the_models_reported(spent: Any) -> None:
 
 
 @needs_usage
-def test_usage_is_told_by_the_day(spent: Any) -> None:
+def test_usage_can_be_grouped_by_day(spent: Any) -> None:
     path, reported = spent
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE messages SET created_at = '2024-05-06T23:59:59+00:00'")
@@ -256,7 +256,7 @@ def test_messages_without_usage_are_not_counted(tmp_path: Path) -> None:
     assert query(path, "SELECT * FROM usage") == []
 
 
-def test_what_the_cache_saved_is_told_where_it_is_known(tmp_path: Path) -> None:
+def test_usage_includes_cached_tokens_where_they_are_known(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     metadata = {"usage": {"inputTokens": 1, "cacheReadInputTokens": 3, "cacheWriteInputTokens": 4}}
     said(path, FINE, json.dumps({"role": "assistant", "content": [], "metadata": metadata}))

@@ -14,10 +14,10 @@ from strands.types.session import Session, SessionAgent, SessionMessage, Session
 
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
 
+from .interrupt_sweep import TIMEOUT, Trial
 from .recording_manager import held
 from .records import Orchestrator
 from .scripted_model import ScriptedModel, tool_use
-from .interrupt_sweep import TIMEOUT, Trial
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=timezone.utc)
 

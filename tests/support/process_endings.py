@@ -34,8 +34,8 @@ from strands.types.session import SessionMessage  # noqa: E402
 
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository  # noqa: E402
 
-from .scripted_model import ScriptedModel  # noqa: E402
 from .every_operation import every_operation  # noqa: E402
+from .scripted_model import ScriptedModel  # noqa: E402
 
 PATIENCE = 8  # seconds after which a program is taken for hung
 

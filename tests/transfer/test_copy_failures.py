@@ -95,7 +95,7 @@ def test_a_session_is_not_copied_onto_itself(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("source_kind", "target_kind"), PAIRS)
-def test_a_session_that_is_not_there_is_refused_by_name(source_kind: str, target_kind: str, tmp_path: Path) -> None:
+def test_a_missing_session_is_refused_by_name(source_kind: str, target_kind: str, tmp_path: Path) -> None:
     source, target = new_store(source_kind, tmp_path, "source"), new_store(target_kind, tmp_path, "target")
     write_everything(source.whole(), "home")
     with pytest.raises(SessionNotFoundException, match=r"^Session nowhere does not exist$"):
@@ -115,7 +115,7 @@ def test_a_session_that_is_not_there_is_refused_by_name(source_kind: str, target
     ],
     ids=["agent", "orchestrator"],
 )
-def test_an_agent_or_orchestrator_that_is_not_there_is_refused_by_name(
+def test_a_missing_agent_or_orchestrator_is_refused_by_name(
     kind: str, ids: dict[str, Any], told: str, target: Store, tmp_path: Path
 ) -> None:
     source = new_store(kind, tmp_path, "another source")
@@ -223,7 +223,7 @@ def damage(store: Store, folder: Path, name: str, change: Callable[[bytes], byte
 
 
 @pytest.mark.parametrize("name", ["message_latest.json", "message_.json", "message_1 (copy).json"])
-def test_a_file_that_is_no_message_is_named(name: str, source: Store, target: Store, tmp_path: Path) -> None:
+def test_an_error_names_a_file_that_is_not_a_message(name: str, source: Store, target: Store, tmp_path: Path) -> None:
     stray = tmp_path / "source" / "session_home" / "agents" / "agent_ada" / "messages" / name
     stray.write_text("{}")
     with pytest.raises(SessionException, match=name.replace("(", r"\(").replace(")", r"\)")):
@@ -231,7 +231,7 @@ def test_a_file_that_is_no_message_is_named(name: str, source: Store, target: St
     assert target.whole().read_session("home") is None
 
 
-def test_what_a_killed_writer_left_half_written_is_passed_over(source: Store, target: Store, tmp_path: Path) -> None:
+def test_files_that_a_killed_writer_left_half_written_are_ignored(source: Store, target: Store, tmp_path: Path) -> None:
     messages = tmp_path / "source" / "session_home" / "agents" / "agent_ada" / "messages"
     for name in (".strands_x1.tmp", "message_11.json.tmp"):
         (messages / name).write_text('{"mess')
@@ -276,7 +276,7 @@ def test_a_message_that_sqlite_cannot_hold_leaves_nothing_in_it(unstorable: Any,
     assert dump(tmp_path / "target.db") == before
 
 
-def test_a_message_that_is_there_twice_is_refused(target: Store) -> None:
+def test_a_message_that_occurs_twice_is_refused(target: Store) -> None:
     source = memory_store().whole()
     write_everything(source, "home")
     source.messages["home", "ada"][99] = message(0)
@@ -288,7 +288,7 @@ def test_a_message_that_is_there_twice_is_refused(target: Store) -> None:
 # -- a target that fails --
 
 
-def test_a_target_that_fails_at_any_call_is_told_of_with_exactly_what_it_holds(source: Store) -> None:
+def test_an_error_about_a_failing_target_says_exactly_what_it_holds(source: Store) -> None:
     calls = {"create_session": 1, "create_agent": 2, "create_message": 8, "create_multi_agent": 2}
     assert calls.keys() == set(WRITES)
     for method, times in calls.items():
@@ -314,7 +314,7 @@ def inventory(target: MemoryRepository) -> str:
 
 
 @pytest.mark.parametrize("kind", ["files", "s3"])
-def test_what_other_stores_cannot_hold_is_told_with_what_was_written_before(kind: str, tmp_path: Path) -> None:
+def test_an_error_about_what_a_store_cannot_hold_says_what_was_written_before(kind: str, tmp_path: Path) -> None:
     source, target = sqlite_store(tmp_path / "source.db"), new_store(kind, tmp_path, "target")
     write_everything(source.whole(), "home", surrogates=True)
     with pytest.raises(SessionException, match="surrogates") as failure:
@@ -324,13 +324,13 @@ def test_what_other_stores_cannot_hold_is_told_with_what_was_written_before(kind
     assert len(there) == 4
 
 
-def test_a_folder_that_cannot_be_written_to_is_told_of(source: Store, tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_named(source: Store, tmp_path: Path) -> None:
     (tmp_path / "target").write_text("a file in the place of the folder")
     with pytest.raises(SessionException, match=r"home was not copied: .*Written so far: nothing"):
         copy_session(source.whole(), file_store(tmp_path / "target").whole(), "home")
 
 
-def test_a_bucket_that_is_not_there_is_told_of(source: Store, tmp_path: Path) -> None:
+def test_a_missing_bucket_is_named(source: Store, tmp_path: Path) -> None:
     nowhere = S3SessionRepository("no-such-bucket", "p")
     with pytest.raises(SessionException, match=r"no-such-bucket|NoSuchBucket|bucket does not exist"):
         copy_session(source.whole(), nowhere, "home")
@@ -338,7 +338,7 @@ def test_a_bucket_that_is_not_there_is_told_of(source: Store, tmp_path: Path) ->
         nowhere.list_session_ids()
 
 
-def test_a_folder_that_is_not_there_is_told_of(tmp_path: Path) -> None:
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     nowhere = file_store(tmp_path / "nowhere").whole()
     with pytest.raises(SessionException, match="nowhere"):
         nowhere.list_session_ids()
@@ -348,7 +348,7 @@ def test_a_folder_that_is_not_there_is_told_of(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("raising_at", [1, 3])
-def test_a_progress_that_raises_ends_the_copy_as_any_failure_does(
+def test_a_progress_callback_that_raises_ends_the_copy_as_any_failure_does(
     raising_at: int, source: Store, target: Store, tmp_path: Path
 ) -> None:
     elsewhere = file_store(tmp_path / "elsewhere")

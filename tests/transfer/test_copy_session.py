@@ -115,7 +115,7 @@ def test_between_sqlite_files_every_row_is_the_same_but_for_its_revision(within:
         assert target.check() == []
 
 
-def test_the_copy_within_a_file_and_its_original_go_different_ways(tmp_path: Path) -> None:
+def test_a_copy_within_a_file_and_its_original_continue_independently(tmp_path: Path) -> None:
     store = sqlite_store(tmp_path / "a.db")
     original = build(store.open("home"))
     original("hello")
@@ -184,7 +184,7 @@ class SealedFiles(FileSessionManager):
         return data
 
 
-def test_a_manager_with_a_format_of_its_own_is_read_its_own_way(tmp_path: Path) -> None:
+def test_a_manager_with_its_own_format_is_read_by_its_own_methods(tmp_path: Path) -> None:
     sealed, target = SealedFiles("another", storage_dir=str(tmp_path / "sealed")), sqlite_store(tmp_path / "a.db")
     write_everything(sealed, "home")
     copy_session(sealed, target.whole(), "home", **IDS)
@@ -195,7 +195,7 @@ def test_a_manager_with_a_format_of_its_own_is_read_its_own_way(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("kind", ["files", "s3"])
-def test_a_store_is_enumerated_without_a_session_being_created(kind: str, tmp_path: Path) -> None:
+def test_listing_a_store_creates_no_session(kind: str, tmp_path: Path) -> None:
     store = new_store(kind, tmp_path, "store")
     for session_id in ("a", "session_x", "ü 🦜"):
         write_everything(store.whole(), session_id)
@@ -220,7 +220,7 @@ def test_more_sessions_and_messages_than_a_page_of_s3_holds_are_found(tmp_path: 
     assert described(target, "c") == described(small_pages, "c")
 
 
-def test_a_store_that_cannot_enumerate_is_asked_for_with_ids(tmp_path: Path) -> None:
+def test_a_store_that_cannot_list_needs_the_ids(tmp_path: Path) -> None:
     source, target = memory_store(), sqlite_store(tmp_path / "a.db")
     write_everything(source.whole(), "home")
     for given, missing in (({}, "agent_ids"), ({"agent_ids": AGENT_IDS}, "multi_agent_ids")):

@@ -116,7 +116,7 @@ def test_every_kind_of_value_comes_back_identical(tmp_path: Path) -> None:
 
 @pytest.mark.one_in(3)
 @pytest.mark.parametrize("stored_before", [0, 50, 100])
-def test_the_last_activity_comes_back_wherever_the_rows_go(stored_before: int, tmp_path: Path) -> None:
+def test_an_import_keeps_the_last_activity(stored_before: int, tmp_path: Path) -> None:
     with begin(tmp_path / "new.db") as manager:
         add_all(manager, range(stored_before))
         manager.fork_session("session", "other")
@@ -138,12 +138,12 @@ def test_an_export_to_a_file_holds_the_same_as_one_to_the_standard_output(db: Pa
     assert db.with_name("all.jsonl").stat().st_mode & 0o077 == 0
 
 
-def test_what_is_named_is_exported_once_and_nothing_else(db: Path) -> None:
+def test_named_sessions_are_exported_once_and_nothing_else(db: Path) -> None:
     assert imported(db.with_name("new.db"), exported(db, "ship", "ship"), "--create") == (0, "")
     assert session_ids(db.with_name("new.db")) == {"ship"}
 
 
-def test_an_export_of_a_session_that_is_not_there_leaves_no_file(db: Path) -> None:
+def test_an_export_of_a_missing_session_leaves_no_file(db: Path) -> None:
     ended = run("export", "ship", "nobody", "-o", db.with_name("all.jsonl"), db=db)
     assert ended.code == 1
     assert [path.name for path in db.parent.iterdir() if not path.name.startswith(db.name)] == []
@@ -287,7 +287,7 @@ def test_any_byte_may_be_wrong(changes: int, db: Path) -> None:
 
 
 @pytest.mark.parametrize("end", [0.1, 0.5, 0.99])
-def test_an_import_that_is_cut_anywhere_keeps_what_was_there(end: float, db: Path) -> None:
+def test_an_interrupted_import_keeps_what_was_there(end: float, db: Path) -> None:
     before, text = everything(db), exported(db)
     code, error = imported(db, text.encode()[: int(len(text) * end)], "--replace")
     assert code == 1
@@ -295,7 +295,7 @@ def test_an_import_that_is_cut_anywhere_keeps_what_was_there(end: float, db: Pat
     assert everything(db) == before
 
 
-def test_bytes_that_are_no_text_are_named_by_their_line(db: Path) -> None:
+def test_bytes_that_are_not_text_are_named_by_their_line(db: Path) -> None:
     lines = exported(db).encode().splitlines(keepends=True)
     code, error = imported(db.with_name("new.db"), b"".join([*lines[:2], b"\xff\xfe\n", *lines[2:]]), "--create")
     assert (code, error) == (1, "strands-sqlite: line 3 | is not UTF-8\n")

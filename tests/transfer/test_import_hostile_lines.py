@@ -129,7 +129,7 @@ def refused_or_readable(path: Path, lines: list[Any]) -> bool:
     return True
 
 
-def test_the_lines_that_are_changed_below_are_fine(tmp_path: Path) -> None:
+def test_the_lines_that_the_other_tests_change_are_valid(tmp_path: Path) -> None:
     assert put(tmp_path / "x.db", LINES) == (0, "")
     assert_readable(tmp_path / "x.db")
     assert_resumes(tmp_path / "x.db")
@@ -142,7 +142,7 @@ def test_the_lines_that_are_changed_below_are_fine(tmp_path: Path) -> None:
     ids=lambda line: ascii(line[:9]),
 )
 @pytest.mark.parametrize("at", [0, 2, 4])
-def test_what_is_no_line_of_an_export_is_refused(at: int, line: str, tmp_path: Path) -> None:
+def test_a_line_that_no_export_writes_is_refused(at: int, line: str, tmp_path: Path) -> None:
     assert_refused(tmp_path / "x.db", [*LINES[:at], line, *LINES[at + 1 :]], at + 1)
 
 
@@ -213,7 +213,7 @@ def test_a_value_of_any_kind_is_refused_or_readable(at: int, key: str, tmp_path:
     ],
     ids=str,
 )
-def test_what_cannot_be_is_refused(at: int, change: dict[str, Any], tmp_path: Path) -> None:
+def test_an_impossible_value_is_refused(at: int, change: dict[str, Any], tmp_path: Path) -> None:
     assert_refused(tmp_path / "x.db", [*LINES[:at], {**LINES[at], **change}, *LINES[at + 1 :]])
 
 
@@ -274,7 +274,7 @@ def test_deep_nesting_is_refused_or_resumed(place: str, depth: int, tmp_path: Pa
     "marker", [{"data": "no base64!"}, {"data": 5}, {"data": None}, {"data": "é"}, {"data": []}, {}], ids=str
 )
 @pytest.mark.parametrize("place", ["message", "orchestrator"])
-def test_bytes_that_are_none_are_refused_or_resumed(place: str, marker: dict[str, Any], tmp_path: Path) -> None:
+def test_malformed_encoded_bytes_are_refused_or_resumed(place: str, marker: dict[str, Any], tmp_path: Path) -> None:
     value = {"x": {"__bytes_encoded__": True, **marker}}
     at, key = {"message": (2, "message"), "orchestrator": (4, "state")}[place]
     whole = {"role": "user", "content": [{"toolUse": {"toolUseId": "1", "name": "n", "input": value}}]}
@@ -291,7 +291,7 @@ def test_bytes_that_are_none_are_refused_or_resumed(place: str, marker: dict[str
     ],
     ids=str,
 )
-def test_a_window_of_any_kind_is_refused_or_an_agent_resumes_with_it(window: list[Any], tmp_path: Path) -> None:
+def test_a_context_of_any_kind_is_refused_or_an_agent_resumes_with_it(window: list[Any], tmp_path: Path) -> None:
     if refused_or_readable(tmp_path / "x.db", [SESSION, {**AGENT, "context": window}, *LINES[2:]]):
         assert_resumes(tmp_path / "x.db")
 
@@ -307,5 +307,5 @@ def test_a_window_of_any_kind_is_refused_or_an_agent_resumes_with_it(window: lis
     ],
     ids=str,
 )
-def test_a_message_of_any_shape_is_refused_or_can_be_read(said: dict[str, Any], tmp_path: Path) -> None:
+def test_a_message_of_any_shape_is_refused_or_readable(said: dict[str, Any], tmp_path: Path) -> None:
     refused_or_readable(tmp_path / "x.db", [*LINES[:2], message(0, message=said), *LINES[3:]])

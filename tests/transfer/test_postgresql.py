@@ -128,9 +128,7 @@ def test_times_come_back_as_the_same_moments_in_utc(postgres: Store, tmp_path: P
 
 
 @pytest.mark.parametrize("name", HISTORY_NAMES)
-def test_an_agent_resumes_in_postgresql_to_what_it_had_and_goes_on_there_and_back_here(
-    name: str, postgres: Store, tmp_path: Path
-) -> None:
+def test_an_agent_resumes_and_continues_in_postgresql_and_back_here(name: str, postgres: Store, tmp_path: Path) -> None:
     history = HISTORIES[name]
     sqlite, back = sqlite_store(tmp_path / "a.db"), sqlite_store(tmp_path / "b.db")
     live = history.build(sqlite.open(SESSION))
@@ -145,7 +143,7 @@ def test_an_agent_resumes_in_postgresql_to_what_it_had_and_goes_on_there_and_bac
     assert conversation(expected) == conversation(there)
 
 
-def test_a_graph_that_was_stopped_half_way_goes_on_in_postgresql(postgres: Store, tmp_path: Path) -> None:
+def test_a_graph_that_was_stopped_half_way_continues_in_postgresql(postgres: Store, tmp_path: Path) -> None:
     sqlite = sqlite_store(tmp_path / "a.db")
     stopped = build_team("graph", sqlite.open(SESSION), tmp_path, "raises")
     with pytest.raises(RuntimeError):
@@ -160,7 +158,7 @@ def test_a_graph_that_was_stopped_half_way_goes_on_in_postgresql(postgres: Store
 # -- what is found, and what is refused --
 
 
-def test_a_database_is_enumerated_without_a_session_being_created(postgres: Store) -> None:
+def test_listing_a_postgresql_database_creates_no_session(postgres: Store) -> None:
     assert postgres.whole().list_session_ids() == []
     for session_id in ("b", "a"):
         write_everything(postgres.whole(), session_id, strict=True)
@@ -179,7 +177,7 @@ def test_a_session_that_postgresql_has_is_refused_and_stays_as_it_is(postgres: S
     assert back.whole().list_agents("home") == []
 
 
-def test_a_manager_is_asked_for_with_the_ids_of_its_orchestrators(postgres: Store, tmp_path: Path) -> None:
+def test_a_postgresql_manager_as_source_needs_the_ids_of_its_orchestrators(postgres: Store, tmp_path: Path) -> None:
     write_everything(postgres.whole(), "home", strict=True)
     target = sqlite_store(tmp_path / "a.db").whole()
     with pytest.raises(ValueError, match=r"^multi_agent_ids .*PostgresSessionManager"):
@@ -190,7 +188,7 @@ def test_a_manager_is_asked_for_with_the_ids_of_its_orchestrators(postgres: Stor
 
 
 @pytest.mark.parametrize("refused", ["\0", "\ud800"], ids=["NUL", "a lone surrogate"])
-def test_a_character_that_postgresql_cannot_hold_is_told_of_and_the_text_around_it_is_not(
+def test_an_error_names_a_character_that_postgresql_cannot_hold_and_not_the_text_around_it(
     refused: str, postgres: Store, tmp_path: Path
 ) -> None:
     source = sqlite_store(tmp_path / "a.db").whole()
@@ -226,13 +224,13 @@ def test_the_command_copies_to_postgresql_and_back(url: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg2"])
-def test_a_url_means_the_same_whether_it_names_a_driver_or_not(scheme: str, url: str, tmp_path: Path) -> None:
+def test_a_url_means_the_same_with_and_without_a_driver(scheme: str, url: str, tmp_path: Path) -> None:
     sqlite_store(tmp_path / "a.db").whole().create_session(session("home"))
     ended = run("copy", tmp_path / "a.db", f"{scheme}://{url.partition('://')[2]}", "--all")
     assert (ended.code, ended.err) == (0, "")
 
 
-def test_a_session_that_postgresql_refuses_is_told_of_in_a_line_and_the_others_are_copied(
+def test_a_session_that_postgresql_refuses_is_named_in_one_line_and_the_others_are_copied(
     url: str, postgres: Store, tmp_path: Path
 ) -> None:
     source = sqlite_store(tmp_path / "a.db").whole()
@@ -249,7 +247,7 @@ def test_a_session_that_postgresql_refuses_is_told_of_in_a_line_and_the_others_a
     assert {"good", "fine"} <= set(postgres.whole().list_session_ids())
 
 
-def test_a_database_that_is_not_there_is_told_of_without_the_password(tmp_path: Path) -> None:
+def test_a_missing_database_is_named_without_the_password(tmp_path: Path) -> None:
     nowhere = ADDRESS.set(database=f"no_{uuid.uuid4().hex}", password="hunter2")
     sqlite_store(tmp_path / "a.db").whole().create_session(session("home"))
     ended = run("copy", tmp_path / "a.db", nowhere.render_as_string(hide_password=False), "--all")

@@ -129,7 +129,7 @@ def test_an_agent_that_comes_to_sqlite_resumes_as_it_would_have_where_it_was(
 
 
 @pytest.mark.parametrize("name", every(4, KEPT_ANYWHERE[::2]))
-def test_an_agent_that_leaves_and_comes_back_has_what_it_had_and_goes_on(name: str, tmp_path: Path) -> None:
+def test_an_agent_that_is_copied_away_and_back_has_what_it_had_and_continues(name: str, tmp_path: Path) -> None:
     history = history_of(name)
     stores = [sqlite_store(tmp_path / "a.db"), new_store("files", tmp_path, "files"), sqlite_store(tmp_path / "b.db")]
     had = conversation(live(history, stores[0]))
@@ -143,7 +143,7 @@ def test_an_agent_that_leaves_and_comes_back_has_what_it_had_and_goes_on(name: s
 
 
 @pytest.mark.parametrize("kind", tier(["files", "memory", "s3", "sqlite"], quick=["files", "sqlite"]))
-def test_an_agent_that_has_moved_goes_on_and_resumes_again(kind: str, tmp_path: Path) -> None:
+def test_an_agent_that_was_copied_continues_and_resumes_again(kind: str, tmp_path: Path) -> None:
     history = HISTORIES["a summary"]
     sqlite, elsewhere = sqlite_store(tmp_path / "a.db"), new_store(kind, tmp_path, "elsewhere")
     live(history, sqlite)
@@ -205,7 +205,7 @@ def edit_and_redact(agent: Agent) -> None:
 
 @pytest.mark.parametrize("edit", [clear_and_talk, shorten, edit_and_redact])
 @pytest.mark.parametrize("kind", tier(["files", "memory", "s3"], quick=["files"]))
-def test_an_end_of_the_history_resumes_there_with_no_conversation_manager_having_removed_it(
+def test_a_context_that_ends_the_history_resumes_there_even_if_no_manager_trimmed_it(
     kind: str, edit: Callable[[Agent], None], tmp_path: Path
 ) -> None:
     sqlite, elsewhere = sqlite_store(tmp_path / "a.db"), new_store(kind, tmp_path, "elsewhere")
@@ -258,7 +258,7 @@ def reverse(agent: Agent) -> None:
     [(pins, only_talk), (dict, delete_in_the_middle), (dict, insert_in_front), (dict, reverse)],
     ids=["pinned", "deleted in the middle", "inserted in front", "reversed"],
 )
-def test_what_is_no_end_of_the_history_resumes_there_as_the_conversation_manager_says(
+def test_any_other_context_resumes_there_by_the_rules_of_its_conversation_manager(
     arguments: Callable[[], dict[str, Any]], edit: Callable[[Agent], None], kind: str, tmp_path: Path
 ) -> None:
     sqlite, elsewhere = sqlite_store(tmp_path / "a.db"), new_store(kind, tmp_path, "elsewhere")
@@ -290,7 +290,7 @@ def test_a_summary_that_the_agent_no_longer_holds_does_not_come_back_there(kind:
 
 
 @pytest.mark.parametrize("kind", tier(["files", "memory", "s3"], quick=["files"]))
-def test_the_agents_of_a_session_each_resume_to_their_own(kind: str, tmp_path: Path) -> None:
+def test_each_agent_of_a_copied_session_resumes_to_its_own_context(kind: str, tmp_path: Path) -> None:
     sqlite, elsewhere = sqlite_store(tmp_path / "a.db"), new_store(kind, tmp_path, "elsewhere")
     manager = sqlite.open(SESSION)
     ada, bob = build(manager, {}, "ada"), build(manager, {}, "bob")
@@ -315,7 +315,7 @@ def test_the_agents_of_a_session_each_resume_to_their_own(kind: str, tmp_path: P
         quick=[("graph", True, "files"), ("swarm", False, "files")],
     ),
 )
-def test_a_team_that_was_stopped_half_way_goes_on_after_the_move(
+def test_a_team_that_was_stopped_half_way_continues_after_the_copy(
     team: str, leaves: bool, kind: str, tmp_path: Path
 ) -> None:
     if not files_resume(team):
