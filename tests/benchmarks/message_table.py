@@ -1,47 +1,47 @@
-"""Compare table shapes and page sizes for the `messages` table.
+"""The shape of the table `messages`, and its page size.
 
-A session store appends one message to one of many live sessions, reads one whole session back
-in order, and deletes a session. The table's shape decides what these cost in a large file:
+A session store appends one message to one of many live sessions, reads one whole session back in order, and deletes a
+session. The table's shape decides what these cost in a large file:
 
-* `clustered`: WITHOUT ROWID, PRIMARY KEY (session_id, agent_id, message_id). A session is
-  stored together, but rows arrive in the middle of the tree, and full pages rebalance.
-* `rowid`: an ordinary table with the same primary key as a separate automatic index. Rows
-  go to the end of the table, and a session is scattered over as many pages as messages.
-* `keyed`: WITHOUT ROWID, PRIMARY KEY (agent_key, message_id), where agent_key is the integer
-  key of the agents row. No text ids in messages: the compact reference.
+- `clustered`: WITHOUT ROWID, PRIMARY KEY (session_id, agent_id, message_id). A session is stored together, but rows
+  arrive in the middle of the tree, and full pages rebalance;
+- `sequence`: an integer primary key, and the ids in a separate index. Rows go to the end of the table, and a session is
+  scattered over as many pages as messages. The package has this one;
+- `keyed`: WITHOUT ROWID, PRIMARY KEY (agent_key, message_id), where `agent_key` is the integer key of the agent's row.
+  No text ids in messages: the compact reference.
 
-Messages arrive interleaved: each round gives every session one message, in a shuffled order.
-Most are loaded in large transactions; the rest measures autocommit appends and reads, with the
-default page cache and a warm file, in turns that rotate over all databases so that noise hits
-all alike (the median turn is printed). Then follow cold reads, WAL growth, large messages and
-deletes. Means stand beside medians because few statements pay for a checkpoint.
+Messages arrive interleaved: each round gives every session one message, in a shuffled order. Most are loaded in large
+transactions. The rest is appended, one transaction each, and read in turns that rotate over all files, so that noise
+hits all alike; the median turn counts. Then follow cold reads, growth of the write-ahead log, large messages and
+deletions. Means stand beside medians because few statements pay for a checkpoint.
+
+The columns: `load_s`, seconds to load; `file_mib`, the size. Microseconds of an append: `append` (median), `p95`,
+`mean`, and `small` (median in a small file). Microseconds for each message of a session that is read: `read` (again),
+`reopened` (first, by a new connection), `cold` (first, off the disk). `wal_b`: bytes of the log for each append.
+`big_append`, `big_read`: microseconds of a message of 20 KB. `del_ms`, `del_mean`: milliseconds to delete a session.
 """
 
-from __future__ import annotations
-
-import argparse
 import itertools
 import json
 import os
 import random
 import sqlite3
-import tempfile
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean, median, quantiles
 from typing import NamedTuple
 
+from .report import Report
+
+MESSAGE_BYTES, MESSAGES_OF_A_SESSION = 350, 100
 TURNS, APPENDS, READS, WAL_APPENDS, DELETES, COLD_READS = 3, 20_000, 2_000, 2_000, 200, 100
 LARGE_MESSAGES, LARGE_BYTES, SMALL_MESSAGES, SMALL_APPENDS = 200, 20_000, 10_000, 6_000
 LOAD_BATCH, LOAD_CACHE = 50_000, "PRAGMA cache_size = -262144"
 AGENT_ID, NOW = "default", "2025-01-01T00:00:00.000000+00:00"
-LEGEND = """us per autocommit append: small (median at 10,000 messages), append, p95, mean; us per \
-message of a session: read (again), reopened (first, new connection), cold (first, off disk); \
-wal_b: WAL bytes per append; big: us per 20 KB message; del: ms per session"""
 Values = tuple[object, ...]
 
 TIMES = "created_at TEXT NOT NULL, updated_at TEXT NOT NULL"
@@ -53,14 +53,15 @@ KEYED_AGENTS = f"""CREATE TABLE agents (agent_key INTEGER PRIMARY KEY, {AGENT}, 
     UNIQUE (session_id, agent_id));"""
 BODY = f"""message_id INTEGER NOT NULL, message TEXT NOT NULL,
     redact_message TEXT, edited_message TEXT, {TIMES}"""
-MESSAGES = f"""CREATE TABLE messages (session_id TEXT NOT NULL, agent_id TEXT NOT NULL, {BODY},
-    PRIMARY KEY (session_id, agent_id, message_id),
+MESSAGES = f"""CREATE TABLE messages (%s session_id TEXT NOT NULL, agent_id TEXT NOT NULL, {BODY},
+    %s (session_id, agent_id, message_id),
     FOREIGN KEY (session_id, agent_id) REFERENCES agents ON DELETE CASCADE)"""
 KEYED_MESSAGES = f"""CREATE TABLE messages (
     agent_key INTEGER NOT NULL REFERENCES agents ON DELETE CASCADE, {BODY},
     PRIMARY KEY (agent_key, message_id)) WITHOUT ROWID;"""
 ADD_SESSION = "INSERT INTO sessions VALUES (?, ?, ?)"
 ADD_AGENT = "INSERT INTO agents (session_id, agent_id, created_at, updated_at) VALUES (?, ?, ?, ?)"
+COLUMNS = "session_id, agent_id, message_id, message, redact_message, edited_message, created_at, updated_at"
 DELETE = "DELETE FROM sessions WHERE session_id = ?"
 KEY = "(SELECT agent_key FROM agents WHERE session_id = ? AND agent_id = ?)"
 SELECT = "SELECT message_id, message, redact_message, edited_message FROM messages"
@@ -70,13 +71,13 @@ class Shape(NamedTuple):
     """The statements that differ between table shapes."""
 
     schema: str
-    insert: str = "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    insert: str = f"INSERT INTO messages ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
     select: str = f"{SELECT} WHERE session_id = ? AND agent_id = ? ORDER BY message_id"
 
 
 SHAPES = {
-    "clustered": Shape(SESSIONS + AGENTS + MESSAGES + "WITHOUT ROWID"),
-    "rowid": Shape(SESSIONS + AGENTS + MESSAGES),
+    "clustered": Shape(SESSIONS + AGENTS + MESSAGES % ("", "PRIMARY KEY") + "WITHOUT ROWID"),
+    "sequence": Shape(SESSIONS + AGENTS + MESSAGES % ("sequence INTEGER PRIMARY KEY,", "UNIQUE")),
     "keyed": Shape(
         SESSIONS + KEYED_AGENTS + KEYED_MESSAGES,
         f"INSERT INTO messages VALUES ({KEY}, ?, ?, ?, ?, ?, ?)",
@@ -119,13 +120,12 @@ def timed(connection: sqlite3.Connection, sql: str, values: Values) -> tuple[flo
 class Database:
     """One database file, the messages that it has yet to receive, and its result row."""
 
-    def __init__(self, row: Row, args: argparse.Namespace, path: Path, ids: list[str]) -> None:
+    def __init__(self, row: Row, path: Path, ids: list[str]) -> None:
         """Create the file, empty but for its sessions."""
         self.row, self.shape, self.path, self.ids = row, SHAPES[row.shape], path, ids
-        self.stream = message_stream(ids, args.message_bytes)
+        self.stream = message_stream(ids, MESSAGE_BYTES)
         self.pragmas = f"""PRAGMA page_size = {row.page}; PRAGMA journal_mode = WAL;
-            PRAGMA foreign_keys = ON; PRAGMA synchronous = {args.synchronous};
-            PRAGMA secure_delete = {args.secure_delete};"""
+            PRAGMA foreign_keys = ON; PRAGMA synchronous = NORMAL; PRAGMA secure_delete = ON;"""
         path.unlink(missing_ok=True)
         with closing(self.connect()) as connection:
             connection.executescript(self.shape.schema)
@@ -215,14 +215,14 @@ class Database:
         return figures | {"del_ms": median(times), "del_mean": mean(times)}
 
 
-def grow(args: argparse.Namespace, folder: Path, messages: int, sessions: int, appends: int) -> list[Database]:
+def grow(folder: Path, pages: Iterable[int], messages: int, appends: int) -> list[Database]:
     """Load a database per page size and shape, then append the rest in rotating turns."""
     rng = random.Random(0)
-    ids = [str(uuid.UUID(int=rng.getrandbits(128), version=4)) for _ in range(sessions)]
+    ids = [str(uuid.UUID(int=rng.getrandbits(128), version=4)) for _ in range(messages // MESSAGES_OF_A_SESSION)]
     databases = []
-    for page, name in itertools.product(args.page_sizes, args.shapes):
+    for page, name in itertools.product(pages, SHAPES):
         path = folder / f"{name}-{page}-{messages}.db"
-        databases.append(Database(Row(name, page), args, path, ids))
+        databases.append(Database(Row(name, page), path, ids))
         databases[-1].row.figures["load_s"] = databases[-1].load(messages - appends)
     turns: dict[Path, list[dict[str, float]]] = {database.path: [] for database in databases}
     for turn in range(TURNS):
@@ -236,43 +236,25 @@ def grow(args: argparse.Namespace, folder: Path, messages: int, sessions: int, a
     return databases
 
 
-def print_table(rows: list[Row]) -> None:
-    """Print the rows as aligned columns, and the legend."""
-    cells = [["shape", "page", *rows[0].figures]]
-    for row in rows:
-        cells.append([row.shape, str(row.page), *(f"{v:.1f}" for v in row.figures.values())])
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for line in cells:
-        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
-    print(LEGEND)
+def run(folder: Path, quick: bool, report: Report) -> None:
+    """Measure every combination.
 
-
-def main() -> None:
-    """Parse the command line, measure every combination and print the table."""
-    parser = argparse.ArgumentParser(description="Compare shapes of the messages table.")
-    parser.add_argument("--messages", type=int, default=1_000_000)
-    parser.add_argument("--sessions", type=int, default=10_000)
-    parser.add_argument("--message-bytes", type=int, default=350)
-    parser.add_argument("--directory", type=Path, help="keep the files here (default: temporary)")
-    parser.add_argument("--synchronous", choices=("NORMAL", "FULL"), default="NORMAL")
-    parser.add_argument("--secure-delete", choices=("ON", "OFF"), default="ON")
-    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
-    parser.add_argument("--page-sizes", nargs="+", type=int, default=[4096, 8192, 16384])
-    args = parser.parse_args()
-    print(*(f"{name}={value}" for name, value in vars(args).items() if name != "directory"))
-    with ExitStack() as stack:
-        folder = args.directory or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        folder.mkdir(parents=True, exist_ok=True)
-        appends = min(APPENDS, args.messages // 2)
-        databases = grow(args, folder, args.messages, args.sessions, appends)
-        sessions = max(1, SMALL_MESSAGES * args.sessions // args.messages)
-        small = grow(args, folder, SMALL_MESSAGES, sessions, SMALL_APPENDS)
-        for database, reference in zip(databases, small, strict=True):
-            database.row.figures["small"] = reference.row.figures["append"]
-            database.row.figures["cold"] = database.read_cold()
-            database.row.figures.update(database.write())
-    print_table([database.row for database in databases])
-
-
-if __name__ == "__main__":
-    main()
+    Args:
+        folder: Where the files go.
+        quick: Take smaller files, and fewer page sizes.
+        report: Where the figures go.
+    """
+    messages = 50_000 if quick else 1_000_000
+    pages = (4096, 16384) if quick else (4096, 8192, 16384)
+    databases = grow(folder, pages, messages, min(APPENDS, messages // 2))
+    small = grow(folder, pages, SMALL_MESSAGES, SMALL_APPENDS)
+    for database, reference in zip(databases, small, strict=True):
+        database.row.figures["small"] = reference.row.figures["append"]
+        database.row.figures["cold"] = database.read_cold()
+        database.row.figures.update(database.write())
+    rows = [database.row for database in databases]
+    report.table(
+        f"{messages:,} messages, NORMAL",
+        ("shape", "page", *rows[0].figures),
+        [(row.shape, f"{row.page:,}", *(f"{figure:,.1f}" for figure in row.figures.values())) for row in rows],
+    )

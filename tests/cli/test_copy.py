@@ -15,7 +15,7 @@ import pytest
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
 from strands_sqlite_session_manager.transfer.stores import FileSessionRepository
 
-from ..support.command_line import in_a_process, on_a_terminal, run
+from ..support.command_line import on_a_terminal, run
 from ..support.conversations import build
 from ..support.stores import (
     BUCKET,
@@ -280,7 +280,7 @@ def test_a_terminal_shows_counts_and_a_rate(source: str, tmp_path: Path) -> None
 
 
 def test_without_a_terminal_no_progress_is_printed(source: str, tmp_path: Path) -> None:
-    ended = in_a_process("copy", source, tmp_path / "to.db", "--all")
+    ended = run("copy", source, tmp_path / "to.db", "--all")
     assert (ended.code, ended.err) == (0, "")
     assert len(ended.out.splitlines()) == 1
 

@@ -67,6 +67,7 @@ def test_a_person_at_a_terminal_is_asked(name: str, typed: str, left: int, db: P
     assert (code == 0) == (typed != "\x03")
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", DESTRUCTIVE)
 def test_where_nobody_can_be_asked_nothing_is_deleted_without_yes(name: str, db: Path) -> None:
     refused = in_a_process("--db", db, *DESTRUCTIVE[name], stdin=b"y\n")
@@ -136,7 +137,7 @@ def test_output_for_programs_has_no_color_and_is_not_cut(arguments: tuple[str, .
 # -- width --
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("columns", [1, 20, 60, 100])
 def test_long_lines_are_cut_to_the_width_of_the_terminal(columns: int, tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
@@ -188,7 +189,7 @@ def test_long_work_shows_its_progress_on_a_terminal_and_nowhere_else(command: st
 # -- readers --
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("name", ["list", "show json", "search", "stats", "export", "check"])
 def test_a_closed_pipe_is_no_error(name: str, db: Path) -> None:
     read, write = os.pipe()
@@ -227,6 +228,7 @@ def test_a_reader_may_close_the_pipe_in_the_middle_of_long_output(command: str, 
     assert process.wait(PATIENCE) == 0
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no device that is always full")
 @pytest.mark.parametrize("arguments", [("list",), ("export",)], ids=" ".join)
 def test_a_full_disk_is_an_error_in_one_line(arguments: tuple[str, ...], db: Path) -> None:

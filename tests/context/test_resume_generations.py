@@ -34,7 +34,7 @@ CONFIGURED_AS = (
 )
 
 
-@pytest.fixture(params=tier(CONFIGURED_AS, quick=["a sliding window", "a summary with pins"]))
+@pytest.fixture(params=tier(CONFIGURED_AS, quick=["a summary with pins"]))
 def history(request: pytest.FixtureRequest) -> History:
     """A way to build an agent."""
     history = HISTORIES[request.param]

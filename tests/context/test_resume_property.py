@@ -232,7 +232,7 @@ class RandomLife(RuleBasedStateMachine):
 
 @pytest.mark.timeout(900)  # what fails is made smaller first, which takes its time
 def test_any_history_resumes_to_what_the_agent_held(caplog: pytest.LogCaptureFixture) -> None:
-    live_at_random(8, caplog)
+    live_at_random(5, caplog)
 
 
 @pytest.mark.long

@@ -53,12 +53,12 @@ def open_file(index: int, path: Path) -> None:
 def open_new_files(folder: Path, count: int) -> None:
     for number in range(count):
         path = folder / f"{number}.db"
-        in_processes(8, open_file, path)
+        in_processes(6, open_file, path)
         assert query(path, "PRAGMA journal_mode") == [("wal",)]
 
 
 def test_processes_that_open_a_new_file_at_its_first_moment_all_succeed(tmp_path: Path) -> None:
-    open_new_files(tmp_path, 10)
+    open_new_files(tmp_path, 3)
 
 
 @pytest.mark.long
@@ -75,7 +75,7 @@ def open_session(index: int, path: Path) -> None:
 
 @AT_ONCE
 def test_when_many_start_a_new_session_at_once_they_share_it(tmp_path: Path, at_once: Callable[..., list[Any]]) -> None:
-    for number in range(3):
+    for number in range(2):
         path = tmp_path / f"{number}.db"
         at_once(8, open_session, path)
         stored = query(path, "SELECT session_id, key, value FROM session_metadata ORDER BY key")
@@ -92,7 +92,7 @@ def build_agent(index: int, path: Path) -> list[Any]:
 def test_when_many_start_a_new_agent_at_once_one_creates_it_and_the_others_join(
     tmp_path: Path, at_once: Callable[..., list[Any]]
 ) -> None:
-    for number in range(3):
+    for number in range(2):
         path = tmp_path / f"{number}.db"
         held = at_once(8, build_agent, path)
         (created,) = {stored[0] for stored in query(path, "SELECT message FROM messages")}

@@ -17,6 +17,7 @@ from strands.types.exceptions import SessionException
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
 
 from ..support.numbered_messages import add_all, begin
+from ..support.tiers import tier
 from ..support.workers import descriptors
 
 FOREIGN = "a database of another program"
@@ -149,7 +150,10 @@ while True:
 """
 
 
-def test_a_foreign_database_whose_journal_comes_and_goes_is_refused_at_any_moment(tmp_path: Path) -> None:
+@pytest.mark.parametrize("attempts", tier([200, 2000], quick=[200]))
+def test_a_foreign_database_whose_journal_comes_and_goes_is_refused_at_any_moment(
+    attempts: int, tmp_path: Path
+) -> None:
     path = tmp_path / "file.db"
     foreign(path)
     # As every transaction of its owner makes it do.
@@ -158,7 +162,7 @@ def test_a_foreign_database_whose_journal_comes_and_goes_is_refused_at_any_momen
         try:
             assert owner.stdout is not None
             assert owner.stdout.readline() == b"begun\n"
-            for _ in range(2000):
+            for _ in range(attempts):
                 with pytest.raises(SessionException, match=FOREIGN):
                     SQLiteSessionRepository(path)
         finally:

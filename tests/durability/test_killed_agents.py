@@ -161,7 +161,7 @@ def resume_and_go_on(
 
 
 def test_a_killed_process_loses_no_committed_message(tmp_path: Path) -> None:
-    kill_again_and_again(tmp_path, 12)
+    kill_again_and_again(tmp_path, 4)
 
 
 @pytest.mark.long

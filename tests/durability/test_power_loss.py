@@ -198,6 +198,7 @@ def test_these_tests_detect_a_missing_sync(left_out: str, full: power_loss.Recor
     assert outcomes(tmp_path, careless, 1, some(1, 12)).keys() - {"nothing"}
 
 
+@pytest.mark.long
 def test_these_tests_detect_a_disk_that_lies_about_syncs(full: power_loss.Recording, tmp_path: Path) -> None:
     assert outcomes(tmp_path, full, 1, some(1, 12), honest=0.5).keys() - {"nothing"}
 

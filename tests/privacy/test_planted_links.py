@@ -320,7 +320,7 @@ def attacked(index: int, work: Work, folder: Path, victim: Path, plant: Plant, m
     ("work", "plant"),
     tier(
         list(product([create, create_below, backup, export], [a_dangling_link, a_link_to_a_file])),
-        quick=[(create, a_link_to_a_file), (backup, a_dangling_link)],
+        quick=[(create, a_link_to_a_file)],
     ),
     ids=lambda function: function.__name__,
 )

@@ -55,7 +55,7 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
     max_leaves=12,
 )
-value_property = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+value_property = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 each_place = pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
 
 NAMED_VALUES: dict[str, Any] = {
@@ -154,6 +154,7 @@ def test_stored_values_do_not_follow_changes_to_the_original(repository: SQLiteS
     assert place.read(repository) == {"list": [1, {"deep": 2}]}
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("wrap", [lambda value: [value], lambda value: {"a": value}], ids=["lists", "dicts"])
 @each_place
 def test_a_value_nested_as_deeply_as_is_accepted_can_be_read_from_a_deeper_stack(

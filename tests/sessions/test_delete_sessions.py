@@ -254,21 +254,21 @@ class Watcher:
 
 
 def test_another_program_can_write_before_all_are_gone(repository: SQLiteSessionRepository, path: Path) -> None:
-    insert_many(path, 6000)
+    insert_many(path, 4000)
     add_session(repository, "kept", 5000)
 
     def note(connection: sqlite3.Connection) -> None:
         connection.execute("INSERT INTO session_metadata VALUES ('kept', ?, 'a visit')", (f"{len(watcher.seen)}",))
 
-    watcher = Watcher(path, 6000, note)
-    assert watcher.during(lambda: repository.delete_sessions(metadata={"user_id": "42"})) == 6000
+    watcher = Watcher(path, 4000, note)
+    assert watcher.during(lambda: repository.delete_sessions(metadata={"user_id": "42"})) == 4000
     assert len(set(watcher.seen)) > 1
     assert query(path, "SELECT session_id FROM sessions") == [("kept",)]
     assert query(path, "SELECT count(*) FROM session_metadata") == [(len(watcher.seen),)]
 
 
 def test_a_session_that_becomes_active_meanwhile_is_kept(repository: SQLiteSessionRepository, path: Path) -> None:
-    insert_many(path, 6000)
+    insert_many(path, 4000)
     revived: list[str] = []
 
     def revive(connection: sqlite3.Connection) -> None:
@@ -279,8 +279,8 @@ def test_a_session_that_becomes_active_meanwhile_is_kept(repository: SQLiteSessi
                 connection.execute(MESSAGE, (session_id, 9, at(9999), at(9999)))
                 revived.append(session_id)
 
-    watcher = Watcher(path, 6000, revive)
-    assert watcher.during(lambda: repository.delete_sessions(updated_before=moment(7000))) == 6000 - len(revived)
+    watcher = Watcher(path, 4000, revive)
+    assert watcher.during(lambda: repository.delete_sessions(updated_before=moment(7000))) == 4000 - len(revived)
     assert revived != []
     assert sorted(listed(repository)) == sorted(revived)
 
@@ -337,19 +337,19 @@ def test_processes_that_delete_and_converse_at_once_do_not_interfere(path: Path)
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 def test_a_process_that_is_killed_half_way_leaves_whole_sessions(path: Path) -> None:
     SQLiteSessionRepository(path).close()
-    insert_many(path, 6000)
+    insert_many(path, 4000)
 
     def delete() -> None:
         with SQLiteSessionRepository(path) as repository:
             repository.delete_sessions(metadata={"user_id": "42"})
 
     def is_half_way() -> bool:
-        return query(path, "SELECT count(*) FROM sessions") < [(6000,)]
+        return query(path, "SELECT count(*) FROM sessions") < [(4000,)]
 
     assert killed(delete, is_half_way) != 0
     with SQLiteSessionRepository(path) as repository:
         left = repository.list_sessions()
-        assert 0 < len(left) < 6000
+        assert 0 < len(left) < 4000
         assert {summary.message_count for summary in left} == {2}
         assert repository.check() == []
         assert repository.delete_sessions(metadata={"user_id": "42"}) == len(left)

@@ -3,8 +3,6 @@
 import enum
 import itertools
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +16,7 @@ from ..support.conversations import build
 from ..support.dated_records import add_session, listed
 from ..support.records import dump, query
 from ..support.tiers import tier
-from ..support.workers import in_threads
+from ..support.workers import in_processes, in_threads
 
 SESSION = "session"
 
@@ -119,21 +117,15 @@ def test_updates_by_many_threads_are_all_kept(tmp_path: Path) -> None:
         assert known(manager).keys() == {f"{index}.{number}" for index in range(4) for number in range(20)}
 
 
-MERGE = """
-import sys
-from strands_sqlite_session_manager import SQLiteSessionManager
-for number in range(8):
-    SQLiteSessionManager("session", sys.argv[1], metadata={f"{sys.argv[2]}{number}": "x"}).close()
-"""
+def merge(index: int, path: Path) -> None:
+    for number in range(10):
+        SQLiteSessionManager(SESSION, path, metadata={f"{index}.{number}": "x"}).close()
 
 
-def test_updates_by_two_processes_are_all_kept(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", MERGE, str(tmp_path / "sessions.db")]
-    repository_root = Path(__file__).parents[2]
-    processes = [subprocess.Popen([*command, name], cwd=repository_root) for name in "ab"]
-    assert [process.wait(120) for process in processes] == [0, 0]
-    with SQLiteSessionRepository(tmp_path / "sessions.db") as repository:
-        assert known(repository).keys() == {f"{name}{number}" for name in "ab" for number in range(8)}
+def test_updates_by_two_processes_are_all_kept(path: Path) -> None:
+    in_processes(2, merge, path)
+    with SQLiteSessionRepository(path) as repository:
+        assert known(repository).keys() == {f"{index}.{number}" for index in range(2) for number in range(10)}
 
 
 # -- found by --

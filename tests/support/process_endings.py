@@ -1,8 +1,8 @@
 """Programs that use a session while their interpreter ends.
 
-`python -m tests.support.process_endings FOLDER [NAME ...]` runs them, each in a child that is forked when all is imported, and
-prints for each a line of JSON: its name, what it printed, its exit code, and how many seconds its end took. A program
-prints `end` when its main program is over: from there on the interpreter is shutting down.
+`python -m tests.support.process_endings FOLDER [NAME ...]` runs them, each in a child that is forked when all is
+imported, and prints for each a line of JSON: its name, what it printed, its exit code, and how many seconds its end
+took. A program prints `end` when its main program is over: from there on the interpreter is shutting down.
 """
 
 import atexit

@@ -74,8 +74,8 @@ A_FEW = (
 MOVES = tier(
     [*(("files", name) for name in KEPT_ANYWHERE), *((kind, name) for kind in ("memory", "s3") for name in A_FEW)],
     quick=[
-        *(("files", name) for name in KEPT_ANYWHERE[::5]),
-        *(("memory", "a truncated tool result"), ("s3", "bytes in a prompt and in a tool result"), ("s3", "a summary")),
+        *(("files", name) for name in KEPT_ANYWHERE[::9]),
+        *(("memory", "a truncated tool result"), ("s3", "bytes in a prompt and in a tool result")),
     ],
 )
 
