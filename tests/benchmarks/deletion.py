@@ -19,7 +19,7 @@ from pathlib import Path
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
 
 from .contenders import connect
-from .filling import HISTORY, build_agent, fill_database, session_ids
+from .filling import HISTORY, build_agent, copy_database, fill_database, session_ids
 from .names import BARE, OURS, without_mode
 from .report import Report, verdict
 from .timing import Task, Timing, measure
@@ -45,13 +45,12 @@ def run(folder: Path, quick: bool, report: Report) -> None:
         contenders: dict[tuple[int, str], Iterator[Task]] = {}
         sizes: dict[int, float] = {}
         for size in megabytes:
-            for name in (BARE["FULL"], OURS["FULL"], REDACTION):
-                path = folder / f"{size}-{without_mode(name)}.db"
-                sessions = size * SESSIONS_PER_MB
-                fill_database(path, sessions)
-                sizes[size] = path.stat().st_size / 1e6
-                ids = _spread(session_ids(sessions), (rounds + 1) * BATCH)
-                contenders[size, name] = _TASKS[name](path, ids, stack)
+            filled = folder / f"{size}.db"
+            fill_database(filled, size * SESSIONS_PER_MB)
+            sizes[size] = filled.stat().st_size / 1e6
+            ids = _spread(session_ids(size * SESSIONS_PER_MB), (rounds + 1) * BATCH)
+            for name, tasks in _TASKS.items():
+                contenders[size, name] = tasks(copy_database(filled, without_mode(name)), ids, stack)
         timings = measure(contenders, rounds, BATCH)
     report.table(
         f"Delete a session of {HISTORY} messages: milliseconds",

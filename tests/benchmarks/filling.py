@@ -7,7 +7,9 @@ other sessions.
 
 import itertools
 import json
+import os
 import random
+import shutil
 import sqlite3
 import uuid
 from collections.abc import Iterator
@@ -107,6 +109,15 @@ def fill_database(path: Path, sessions: int, history: int = HISTORY) -> None:
                 connection.execute("COMMIT")
                 connection.execute("BEGIN")
         connection.execute("COMMIT")
+
+
+def copy_database(path: Path, name: str) -> Path:
+    """Copy a database that nobody has open, and wait until it is on disk, lest that goes on while we measure."""
+    copy = path.with_name(f"{path.stem}-{name}.db")
+    shutil.copyfile(path, copy)
+    with copy.open("rb+") as file:
+        os.fsync(file.fileno())
+    return copy
 
 
 def fill_folder(folder: Path, sessions: int, history: int = HISTORY) -> None:

@@ -22,8 +22,6 @@ out of the processor's cache. Figures are medians, with the quartiles in bracket
 """
 
 import itertools
-import os
-import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
@@ -48,7 +46,7 @@ from .contenders import (
     list_messages,
     select,
 )
-from .filling import HISTORY, fill_bucket, fill_database, fill_folder, session_ids
+from .filling import HISTORY, copy_database, fill_bucket, fill_database, fill_folder, session_ids
 from .names import BARE, DUMPED, FILES, LIVE, MODES, OURS, S3, Synchronous
 from .report import Chart, Report, verdict
 from .stores import S3Server, s3_server
@@ -123,7 +121,7 @@ def measure_appends(stocks: Mapping[int, Stock], rounds: int, mode: Synchronous,
         for stored, (ids, database, files, objects) in stocks.items():
             appends = list(itertools.islice(appends_to(ids), (rounds + 1) * batch))
             bare, dumped, repository, live = (
-                _copy(database, name) for name in ("bare", "dumped", "repository", "live")
+                copy_database(database, name) for name in ("bare", "dumped", "repository", "live")
             )
             contenders[stored, BARE[mode]] = insert(
                 stack.enter_context(closing(connect_to_append(bare, mode))), appends
@@ -226,12 +224,3 @@ def _curves(timings: Mapping[tuple[int, str], Timing], scale: float = 1) -> Curv
     for (stored, name), timing in timings.items():
         curves[name][stored] = timing.spread(scale)
     return curves
-
-
-def _copy(path: Path, name: str) -> Path:
-    """Copy a database that nobody has open, and wait until it is on disk, lest that goes on while we measure."""
-    copy = path.with_name(f"{path.stem}-{name}.db")
-    shutil.copyfile(path, copy)
-    with copy.open("rb+") as file:
-        os.fsync(file.fileno())
-    return copy
