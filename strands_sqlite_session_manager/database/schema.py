@@ -22,12 +22,12 @@ _INDEXES = (
 )
 
 
-def _activity_trigger(table: str, event: str, moment: str = "updated_at") -> str:
+def _activity_trigger(table: str, event: str, moment: str = "new.updated_at") -> str:
     name = event.partition(" ")[0].lower()
     return f"""
 CREATE TRIGGER {table}_{name}_activity AFTER {event} ON {table} BEGIN
-    UPDATE sessions SET active_at = new.{moment}
-    WHERE session_id = new.session_id AND active_at < new.{moment};
+    UPDATE sessions SET active_at = {moment}
+    WHERE session_id = new.session_id AND active_at < {moment};
 END
 """
 
@@ -36,7 +36,7 @@ _TRIGGERS = (
     _activity_trigger("sessions", "INSERT"),
     _activity_trigger("agents", "INSERT"),
     _activity_trigger("agents", "UPDATE"),
-    _activity_trigger("messages", "INSERT", "created_at"),
+    _activity_trigger("messages", "INSERT", "max(new.created_at, new.updated_at)"),
     _activity_trigger("messages", "UPDATE OF updated_at"),
     _activity_trigger("multi_agents", "INSERT"),
     _activity_trigger("multi_agents", "UPDATE"),

@@ -69,8 +69,11 @@ class Turns:
             if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
                 raise OSError(f"{path} is not a file of its own") from None
             return os.open(path, os.O_RDWR | nofollow)
-        # As SQLite does for its own files beside the database.
-        os.fchmod(descriptor, os.stat(path.removesuffix(_SUFFIX)).st_mode & 0o666)
+        # As SQLite does for its own files beside the database, also when it is an administrator who opens it.
+        database = os.stat(path.removesuffix(_SUFFIX))
+        os.fchmod(descriptor, database.st_mode & 0o666)
+        if os.geteuid() == 0:
+            os.fchown(descriptor, database.st_uid, database.st_gid)
         return descriptor
 
     def leave(self) -> None:

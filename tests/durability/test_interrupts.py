@@ -31,6 +31,8 @@ MODES = ("FULL", "NORMAL")
 def break_off(name: str, synchronous: str, sample: Callable[[int], int]) -> None:
     """Interrupt an operation at some of its moments."""
     result = sweep(lambda folder: TRIALS[name](folder, synchronous), sample)
+    if result.moments == 0:
+        pytest.skip("this Python traces no bytecodes here")
     assert not result.failures, "\n".join(
         [f"{result.interrupts} interrupts at {result.moments} moments", *result.failures]
     )

@@ -40,10 +40,15 @@ def test_a_process_holds_as_much_after_10_000_rounds_as_after_a_few(
     verify(routine, tmp_path, scaled(10_000))
 
 
+def lasting(threads: list[str]) -> list[str]:
+    """Leave out committers, which end after five idle seconds."""
+    return [name for name in threads if name != "strands-sqlite-committer"]
+
+
 def verify(routine: str, folder: Path, rounds: int) -> None:
     with ProcessPoolExecutor(1, mp_context=PROCESSES) as executor:
         before, after = executor.submit(before_and_after, routine, folder, WARM_UP, rounds).result()
-    assert after.threads == before.threads
+    assert lasting(after.threads) == lasting(before.threads)
     assert after.files == before.files
     assert after.blocks - before.blocks < BLOCKS + rounds / 10
     assert after.resident - before.resident < RESIDENT
