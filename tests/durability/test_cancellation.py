@@ -113,7 +113,8 @@ def talking(test: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> 
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: unseen.append(context))
         await test(*arguments)
         await asyncio.sleep(0)
-        assert unseen == []
+        # Older versions of Strands leave tasks of their own behind when a turn is canceled.
+        assert [context for context in unseen if "was destroyed" not in context["message"]] == []
 
     asyncio.run(run())
 
@@ -314,11 +315,13 @@ async def ask_to_cancel(path: Path, step: int) -> None:
         point += step
 
 
+@pytest.mark.skipif(not hasattr(Agent, "cancel"), reason="an older Strands")
 def test_an_agent_is_asked_to_cancel(path: Path) -> None:
     talking(lambda: ask_to_cancel(path, 4))
 
 
 @pytest.mark.long
+@pytest.mark.skipif(not hasattr(Agent, "cancel"), reason="an older Strands")
 def test_an_agent_is_asked_to_cancel_at_every_event(path: Path) -> None:
     talking(lambda: ask_to_cancel(path, 1))
 

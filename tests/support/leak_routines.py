@@ -7,6 +7,7 @@ import os
 import sqlite3
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -45,9 +46,14 @@ class Held:
 
     @classmethod
     def now(cls) -> "Held":
-        """Look, when there is nothing left to collect."""
+        """Look, when there is nothing left to collect, and committers have ended, which takes five idle seconds."""
         for _ in range(3):
             gc.collect()
+        end = time.monotonic() + 10
+        while time.monotonic() < end and "strands-sqlite-committer" in {
+            thread.name for thread in threading.enumerate()
+        }:
+            time.sleep(0.1)
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return cls(
             sys.getallocatedblocks(),
