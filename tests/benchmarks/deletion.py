@@ -16,6 +16,8 @@ from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
+from strands.types.content import Message
+
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
 
 from .contenders import connect
@@ -28,7 +30,7 @@ SESSIONS_PER_MB = 15  # of 100 messages
 BUDGET = 1.5  # times
 BATCH = 3
 REDACTION = "a redaction"
-REDACTED = {"role": "user", "content": [{"text": "[redacted]"}]}
+REDACTED: Message = {"role": "user", "content": [{"text": "[redacted]"}]}
 
 
 def run(folder: Path, quick: bool, report: Report) -> None:
