@@ -448,7 +448,7 @@ def leave_the_queue(repository: SQLiteSessionRepository) -> None:
     """Have a repository write as it would if it were the only writer in the world."""
     pool: Any = repository._database._pool  # the benchmark takes out what the package has no switch for
     alone = sys.modules[type(pool.writers).__module__]._alone
-    pool.writers.write = lambda write: pool.use(write.settings, lambda connection: alone(connection.raw, write))
+    pool.writers.write = lambda write: pool.use(write.settings, alone, write)
 
 
 def _cells(timing: Timing) -> tuple[str, ...]:
