@@ -76,18 +76,21 @@ class Filter:
         """Return the ids and last activities of the selected sessions, newest first."""
         clauses, parameters = self.condition("sessions")
         in_order = "ORDER BY active_at DESC, session_id DESC LIMIT ? OFFSET ?"
-        rarest = self._rarest(connection) if self.metadata else None
-        # Two ways to the newest sessions with a value: through the newest sessions of all, where the value is frequent;
-        # and through all that have it, which must then be sorted.
-        if rarest is None or (rarest[1] == _FEW and limit + offset < _FEW):
-            newest = "sessions" if rarest is None else f"(SELECT * FROM sessions {in_order}) AS sessions"
-            found = connection.execute(
-                f"SELECT session_id, active_at FROM {newest} WHERE {clauses} {in_order}",
-                (*(() if rarest is None else (_FEW, 0)), *parameters, limit, offset),
+        select = f"SELECT session_id, active_at FROM sessions WHERE {clauses}"
+        if not self.metadata:
+            return connection.execute(f"{select} {in_order}", (*parameters, limit, offset)).fetchall()
+        key, count = self._rarest(connection)
+        # Two ways to the newest sessions with a value. Where the value is frequent, along the newest `_FEW` sessions of
+        # all; otherwise through all that have it, which must then be sorted.
+        if count == _FEW and limit + offset < _FEW:
+            is_new = (
+                "active_at >= coalesce((SELECT active_at FROM sessions ORDER BY active_at DESC LIMIT 1 OFFSET ?), '')"
+            )
+            newest = connection.execute(
+                f"{select} AND {is_new} {in_order}", (*parameters, _FEW - 1, limit, offset)
             ).fetchall()
-            if rarest is None or len(found) == limit:
-                return found
-        key = rarest[0]
+            if len(newest) == limit:
+                return newest
         return connection.execute(
             "SELECT session_id, active_at FROM session_metadata CROSS JOIN sessions USING (session_id)"
             f" WHERE key = ? AND value = ? AND {clauses} {in_order}",
