@@ -233,6 +233,11 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
     ) -> None:
         """Register an account under an id that is free, and let it begin; if that fails, the id is free again."""
         entry = _Registered(account)
+
+        def withdraw() -> None:
+            if not entry.is_ready and registered.get(id_) is entry:
+                registered.pop(id_, None)
+
         try:
             try:
                 if registered.setdefault(id_, entry) is not entry:
@@ -240,11 +245,9 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
                 begin()
                 entry.is_ready = True
             finally:
-                if not entry.is_ready and registered.get(id_) is entry:
-                    registered.pop(id_, None)
-        finally:  # once more, for an interrupt in the line before
-            if not entry.is_ready and registered.get(id_) is entry:
-                registered.pop(id_, None)
+                withdraw()
+        finally:
+            withdraw()  # once more, for an interrupt in the line before
 
     def _create(self, agent: Any, live: LiveAgent) -> bool:
         created = live.create(agent.messages, read_columns(agent, None))

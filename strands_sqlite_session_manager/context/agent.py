@@ -207,30 +207,14 @@ class LiveAgent(Account):
                 " follow it"
             )
         append = _Append(message, copy, self._encode(copy, "message"), timestamp())
-        is_simple = (
-            not before.appends
-            and not before.rewrites
-            and before.context is not None
-            and len(messages) > 0
-            and messages[-1] is message
-            and before.held.is_followed_by(messages, 1)
-            and not self._changed(columns)
-        )
+        is_simple = len(messages) > 0 and messages[-1] is message and self._is_current(messages, columns, added=1)
         self._stored = replace(before, appends=(*before.appends, append))  # until it is adopted
         return self._simple_append(before, append, columns) if is_simple else self._change(messages, columns)
 
     def save(self, messages: list[Message], columns: AgentColumns) -> Change | None:
         """Keep up with what has changed; None if nothing has."""
-        stored = self._stored
-        is_current = (
-            not stored.appends
-            and not stored.rewrites
-            and stored.context is not None
-            and stored.held.is_followed_by(messages)
-            and not self._changed(columns)
-        )
-        if is_current:
-            self._stored = replace(stored, version=columns.version)
+        if self._is_current(messages, columns):
+            self._stored = replace(self._stored, version=columns.version)
             return None
         return self._change(messages, columns)
 
@@ -288,9 +272,7 @@ class LiveAgent(Account):
         if columns_changed:
             stored = replace(stored, columns={}, version=None)
         if message is not None:
-            held = Held()
-            for (own, source), copy in zip(stored.held.places(), stored.held.copies, strict=True):
-                held.add(own, exact_copy(message[1], "message") if source == message[0] else copy, source)
+            held = stored.held.overwritten({message[0]}, exact_copy(message[1], "message"))
             stored = replace(stored, held=held)
         self._stored = stored
 
@@ -307,6 +289,17 @@ class LiveAgent(Account):
             source == row_id and (own is other or copy == other)
             for (own, source), copy in zip(held.places(), held.copies, strict=True)
             for other in others
+        )
+
+    def _is_current(self, messages: list[Message], columns: AgentColumns, *, added: int = 0) -> bool:
+        """Tell whether all is stored, but for a number of messages at the end."""
+        stored = self._stored
+        return (
+            not stored.appends
+            and not stored.rewrites
+            and stored.context is not None
+            and not self._changed(columns)  # before the messages, which can be many
+            and stored.held.is_followed_by(messages, added)
         )
 
     def _changed(self, columns: AgentColumns) -> list[str]:
@@ -354,13 +347,10 @@ class LiveAgent(Account):
         """Overwrite rows of the history with a message, which may be among those that the agent holds."""
         copy = exact_copy(message, "message")
         text = self._encode(copy, "message")
-        held = self._stored.held
         # Other messages may share these rows. If the agent holds the new message, they are stored again. Otherwise the
         # agent was left out of the redaction, and what it holds stays out of the file.
         is_held = any(own is message for own in messages)
-        overwritten = Held()
-        for (own, source), old in zip(held.places(), held.copies, strict=True):
-            overwritten.add(own, copy if source in rows and is_held else old, source)
+        overwritten = self._stored.held.overwritten(rows if is_held else (), copy)
         now = timestamp()
         statements = tuple(
             (

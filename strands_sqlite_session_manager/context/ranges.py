@@ -12,7 +12,7 @@ If the agent holds a message in another form than it was said (truncated, offloa
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -61,6 +61,13 @@ class Held:
         self.objects[position:] = [message]
         self.copies[position:] = [copy]
         self.sources[position:] = [source]
+
+    def overwritten(self, rows: Container[Source], copy: "Message") -> "Held":
+        """Return the same messages, with another copy of those that are stored in some rows of the history."""
+        held = Held()
+        for message, old, source in zip(self.objects, self.copies, self.sources, strict=True):
+            held.add(message, copy if source in rows else old, source)
+        return held
 
     def places(self) -> Iterator[tuple["Message", Source]]:
         """Return each message with where it is stored."""

@@ -77,6 +77,11 @@ class Connection:
         self.settings = None
         self.raw.execute(f"PRAGMA busy_timeout = {max(int(seconds * 1000), 0)}")
 
+    def empty_wal(self) -> bool:
+        """Bring the write-ahead log into the file and cut it off; return False if readers or writers use it."""
+        (busy, _, _) = self.raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
+
 
 def open_to_write(path: str, settings: Settings, connect: Connect | None) -> Connection:
     """Open a file, creating or upgrading its tables as needed.
@@ -209,7 +214,7 @@ def open_read_only(path: str, settings: Settings, connect: Connect | None) -> Co
     raw = _connect_read_only(path, settings.timeout) if connect is None else open_raw(path, connect)
     try:
         if connect is not None:
-            raw.execute(f"PRAGMA busy_timeout = {int(settings.timeout * 1000)}")
+            Connection(raw).wait_at_most(settings.timeout)
             raw.execute("PRAGMA query_only = ON")
         if schema.read_version(raw, path) < schema.VERSION:
             # An older layout is brought up to date in memory.

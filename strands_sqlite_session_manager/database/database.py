@@ -167,10 +167,7 @@ class Database:
             SessionException: As `transaction`.
         """
         self._refuse_within_transaction()
-        try:
-            return self._pool.writers.write(write)
-        except FAILURES as error:
-            raise self.failure(error) from error
+        return self._translated(self._pool.writers.write, write)
 
     def submit(self, write: Write) -> bool:
         """Queue a write; return False if nothing can be queued because the interpreter shuts down. It never waits.
@@ -232,15 +229,10 @@ class Database:
             SessionException: If SQLite fails.
         """
         end = time.monotonic() + patience
-
-        def truncate(connection: Connection) -> bool:
-            (busy, _, _) = connection.raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            return not busy
-
         while True:
             settings = replace(self.settings, timeout=max(end - time.monotonic(), 0.001))
             try:
-                if self._exclusively(truncate, settings):
+                if self._exclusively(Connection.empty_wal, settings):
                     break
             except errors.DatabaseLockedException:
                 pass
@@ -261,8 +253,7 @@ class Database:
 
     def _refuse_within_transaction(self) -> None:
         """Refuse to write inside a transaction of the same thread: it could still be rolled back."""
-        if self._is_closed:
-            self._check_open()
+        self._check_open()
         if self._pool.is_in_use_here:
             raise errors.SessionException(
                 f"{self.path} | this thread is in the middle of a read or a write: nothing can be written in the"

@@ -16,6 +16,7 @@ from . import files, schema
 from .connections import Connect, Connection, Settings, open_read_only, open_to_write, raise_as_standard
 from .fork_gate import FORK_GATE
 from .locks import hold, new_lock
+from .transactions import roll_back
 from .turns import Turns
 from .writers import Writers
 
@@ -55,8 +56,7 @@ class Pool:
         self.path = path
         self.connect = connect
         self.users: weakref.WeakSet[User] = weakref.WeakSet()
-        self._turns = Turns(None if path == files.MEMORY else path)
-        self.writers = Writers(self.use, self._turns)
+        self.writers = Writers(self.use, Turns(None if path == files.MEMORY else path))
         self._thread = threading.local()
         self._idle: deque[Connection] = deque()
         self._open: list[Connection] = []
@@ -88,9 +88,12 @@ class Pool:
                 raise PermissionError(f"{place} is not readable and writable")
         if self.connect is None:
             schema.check_belongs_here(self.path, settings.timeout)
-        status = os.stat(self.path)
         rest = replace(settings, timeout=max(end - time.monotonic(), 0.001))  # another thread may have taken its time
-        self._idle.append(self._open_another(rest))
+        self._open_first(rest)
+
+    def _open_first(self, settings: Settings) -> None:
+        status = os.stat(self.path)
+        self._idle.append(self._open_another(settings))
         self._identity = (status.st_ino, status.st_dev)
 
     def use(self, settings: Settings, work: Callable[..., _T], *arguments: Any) -> _T:
@@ -134,8 +137,7 @@ class Pool:
     def _work(connection: Connection, settings: Settings, work: Callable[..., _T], arguments: tuple[Any, ...]) -> _T:
         if connection.closed:  # by another thread, before it could be locked
             return _CLOSED  # type: ignore[no-any-return]
-        if connection.raw.in_transaction:  # an interrupt was itself interrupted
-            connection.raw.execute("ROLLBACK")
+        roll_back(connection.raw)  # nothing is open, unless an interrupt was itself interrupted
         if connection.settings is not settings:
             connection.apply(settings)
         return work(connection, *arguments)
@@ -185,8 +187,7 @@ class Pool:
     def _retire(self, settings: Settings) -> None:
         def empty_wal(connection: Connection) -> None:
             connection.wait_at_most(settings.timeout)
-            (busy, _, _) = connection.raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            if busy:
+            if not connection.empty_wal():
                 raise errors.SessionException(
                     f"{self.path} | the write-ahead log of the file that was here before is in use"
                 )
@@ -257,9 +258,7 @@ class ReadOnlyPool(Pool):
             raise errors.SessionException(f"{self.path} | no such file")
         if self.connect is None:
             schema.check_belongs_here(self.path, settings.timeout)
-        status = os.stat(self.path)
-        self._idle.append(self._open_another(settings))
-        self._identity = (status.st_ino, status.st_dev)
+        self._open_first(settings)
 
     def _new_connection(self, settings: Settings) -> Connection:
         return open_read_only(self.path, settings, self.connect)

@@ -78,11 +78,7 @@ def check_belongs_here(path: str, timeout: float) -> None:
     uri = files.uri(path, f"mode=ro{immutable}")
     connection = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None)
     try:
-        # These two do not parse the schema, which takes longer than everything else here.
-        (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if application_id != APPLICATION_ID or not 0 <= version <= VERSION:
-            read_version(connection, path)
+        read_version(connection, path)
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise errors.from_database(path, error, timeout) from error
     finally:
@@ -136,34 +132,24 @@ def read_version(connection: sqlite3.Connection, path: str) -> int:
     Raises:
         SessionException: If the file is another program's, or was written by a newer version.
     """
-    version = _own_version(connection, path)
-    if version is None and not connection.in_transaction:
+    # Neither parses the schema, which takes longer than all else that opening a file does. In this order, because a
+    # file is marked as ours and gets its version in one transaction: the version belongs to the mark, or is newer.
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application_id == APPLICATION_ID and version >= 0:
+        if version > VERSION:
+            raise errors.SessionException(
+                f"{path} | written by a newer version of strands-sqlite-session-manager (schema {version}, this one"
+                f" knows {VERSION}): upgrade the package"
+            )
+        return int(version)
+    if not connection.in_transaction:
         # Another process may be creating or upgrading the file: look at one moment of it.
         return transact(connection, "BEGIN", lambda connection: read_version(connection, path))
-    if version is None:
-        (objects,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        (marks,) = connection.execute("SELECT application_id OR user_version FROM " + _HEADER).fetchone()
-        if marks or (objects and not legacy.is_layout(connection)):
-            raise errors.SessionException(
-                f"{path} | a database of another program, not of strands-sqlite-session-manager"
-            )
-    return version or 0
-
-
-_HEADER = "pragma_application_id, pragma_user_version"
-
-
-def _own_version(connection: sqlite3.Connection, path: str) -> int | None:
-    """Return the version of a file that is marked as ours, in one statement; None is any other file."""
-    application_id, version = connection.execute(f"SELECT application_id, user_version FROM {_HEADER}").fetchone()
-    if application_id != APPLICATION_ID or version < 0:
-        return None
-    if version > VERSION:
-        raise errors.SessionException(
-            f"{path} | written by a newer version of strands-sqlite-session-manager (schema {version}, this one knows"
-            f" {VERSION}): upgrade the package"
-        )
-    return int(version)
+    (objects,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if application_id or version or (objects and not legacy.is_layout(connection)):
+        raise errors.SessionException(f"{path} | a database of another program, not of strands-sqlite-session-manager")
+    return 0
 
 
 def _switch_to_wal(connection: sqlite3.Connection, path: str, timeout: float) -> None:
