@@ -16,12 +16,13 @@ import pytest
 from strands import Agent, ToolContext, tool
 from strands.agent.conversation_manager import SlidingWindowConversationManager
 from strands.hooks import AfterInvocationEvent, AfterToolCallEvent, BeforeModelCallEvent, MessageAddedEvent
-from strands.multiagent import GraphBuilder, Swarm
+from strands.multiagent import Swarm
 
 from strands_sqlite_session_manager import DatabaseLockedException, SQLiteSessionManager, SQLiteSessionRepository
 
 from ..support.cancellation import cancel_at
 from ..support.lock_holders import held_here, seconds_to_lock
+from ..support.orchestrators import build_chain
 from ..support.scripted_model import ScriptedModel, tool_use
 
 EVENTS = (MessageAddedEvent, BeforeModelCallEvent, AfterToolCallEvent, AfterInvocationEvent)
@@ -360,15 +361,7 @@ def test_a_client_stops_reading_at_every_event(close: bool, path: Path) -> None:
 
 
 def build_graph(manager: SQLiteSessionManager) -> Any:
-    builder = GraphBuilder()
-    for name in "abc":
-        builder.add_node(Agent(name=name, model=PausingModel(), callback_handler=None), name)
-    builder.add_edge("a", "b")
-    builder.add_edge("b", "c")
-    builder.set_max_node_executions(9)
-    builder.set_graph_id("team")
-    builder.set_session_manager(manager)
-    return builder.build()
+    return build_chain(manager, PausingModel)
 
 
 def build_swarm(manager: SQLiteSessionManager) -> Any:

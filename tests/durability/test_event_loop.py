@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 from strands import Agent, ToolContext, tool
-from strands.multiagent import GraphBuilder, Swarm
+from strands.multiagent import Swarm
 
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
 
 from ..support.heartbeat import Heartbeat
 from ..support.lock_holders import held_elsewhere
+from ..support.orchestrators import build_chain
 from ..support.scripted_model import ScriptedModel, tool_use
 
 CONVERSATIONS = 8
@@ -115,15 +116,7 @@ class AgentsBuiltInThreads(Agents):
 
 class Graphs(Conversations):
     def build(self, manager: SQLiteSessionManager) -> Any:
-        builder = GraphBuilder()
-        for name in "abc":
-            builder.add_node(Agent(name=name, model=ScriptedModel(), callback_handler=None), name)
-        builder.add_edge("a", "b")
-        builder.add_edge("b", "c")
-        builder.set_max_node_executions(9)
-        builder.set_graph_id("team")
-        builder.set_session_manager(manager)
-        return builder.build()
+        return build_chain(manager, ScriptedModel)
 
     def verify_one(self, repository: SQLiteSessionRepository, session_id: str, live: Any) -> None:
         state = repository.read_multi_agent(session_id, "team")

@@ -177,7 +177,7 @@ def test_no_error_repeats_any_of_hundreds_of_damaged_pages(filled: Path, scaled:
 
 
 def variants(value: Any) -> list[Any]:
-    """Return what may stand in the place of a value, each with its secret."""
+    """Return what a row may hold instead of a value, each with its secret."""
     return [None, [value], {"x": value}, json.dumps(value), f"{SECRET} \ud83d", 10**30, {"role": SECRET}]
 
 

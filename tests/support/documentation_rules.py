@@ -76,7 +76,7 @@ class Place:
     printed: list[str] = field(default_factory=list)
 
     def located(self, text: str) -> str:
-        """Put the folder in the place of those that readers have."""
+        """Replace the folder that readers have by this one."""
         return text.replace(FOLDER, (self.folder / "my-app").as_posix())
 
 

@@ -23,6 +23,7 @@ from strands_sqlite_session_manager import SQLiteSessionRepository
 
 from .child_process import told_by_a_child
 from .interrupts import interrupted_at
+from .workers import work_and_exit
 
 TIMEOUT = 1.0  # seconds that a write waits for another
 _AT_ONCE = 5.0  # seconds after which a thread or a child that writes is taken for hung
@@ -203,14 +204,7 @@ def _in_a_thread(work: Callable[[], object]) -> None:
 def _in_a_fork(work: Callable[[], object]) -> None:
     child = os.fork()
     if child == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
+        work_and_exit(work)
     end = time.monotonic() + _AT_ONCE
     while time.monotonic() < end:
         ended, status = os.waitpid(child, os.WNOHANG)

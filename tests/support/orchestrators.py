@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,19 @@ def ran(folder: Path) -> list[str]:
     """The nodes that ran so far, in any process."""
     notes = folder / "ran"
     return notes.read_text().split() if notes.exists() else []
+
+
+def build_chain(manager: Any, new_model: Callable[[], Any]) -> Any:
+    """Build the Graph `team` of three agents, a, b and c, one after the other."""
+    builder = GraphBuilder()
+    for name in "abc":
+        builder.add_node(Agent(name=name, model=new_model(), callback_handler=None), name)
+    builder.add_edge("a", "b")
+    builder.add_edge("b", "c")
+    builder.set_max_node_executions(9)
+    builder.set_graph_id("team")
+    builder.set_session_manager(manager)
+    return builder.build()
 
 
 def build_team(

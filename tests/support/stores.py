@@ -32,7 +32,7 @@ KINDS = ("sqlite", "files", "s3", "memory")
 
 
 class MemoryRepository(SessionRepository):
-    """A store of somebody else's, which cannot tell what it holds, and asks nobody what it may hold.
+    """A repository that another program wrote: it cannot list what it holds, and accepts everything.
 
     Attributes:
         sessions: The sessions by their ids.

@@ -11,7 +11,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from .workers import _work_and_exit
+from .workers import work_and_exit
 
 _TRACE_ME, _GO_ON_TO_SYSTEM_CALL, _SET_OPTIONS = 0, 24, 0x4200
 _MARK_SYSTEM_CALLS, _KILL_WITH_US = 1, 0x100000
@@ -49,7 +49,7 @@ def died_at_system_call(work: Callable[[], object], number: int | None = None) -
             os.kill(os.getpid(), signal.SIGSTOP)
             work()
 
-        _work_and_exit(traced)
+        work_and_exit(traced)
     _, status = os.waitpid(pid, 0)
     if not os.WIFSTOPPED(status):
         raise PermissionError("a child cannot be traced here")

@@ -81,7 +81,7 @@ def forked(work: Callable[[Connection], object]) -> Iterator[Connection]:
     ours, theirs = multiprocessing.Pipe()
     pid = os.fork()
     if pid == 0:
-        _work_and_exit(lambda: work(theirs))
+        work_and_exit(lambda: work(theirs))
     theirs.close()
     try:
         yield ours
@@ -98,7 +98,7 @@ def killed(work: Callable[[], object], is_time: Callable[[], bool]) -> int:
     """Run a function in a child, kill that as soon as it is time, and return the signal that it died of, if any."""
     pid = os.fork()
     if pid == 0:
-        _work_and_exit(work)
+        work_and_exit(work)
     try:
         while not is_time():
             ended, status = os.waitpid(pid, os.WNOHANG)
@@ -130,7 +130,7 @@ def killed_at_size(work: Callable[[], object], size: int) -> int:
     return killed(work_with_limit, lambda: False)
 
 
-def _work_and_exit(work: Callable[[], object]) -> None:
+def work_and_exit(work: Callable[[], object]) -> None:
     """Work, and end the process without anything that the parent has planned for its own end."""
     code = 1
     try:

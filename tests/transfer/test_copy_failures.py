@@ -325,7 +325,7 @@ def test_an_error_about_what_a_store_cannot_hold_says_what_was_written_before(ki
 
 
 def test_an_unwritable_folder_is_named(source: Store, tmp_path: Path) -> None:
-    (tmp_path / "target").write_text("a file in the place of the folder")
+    (tmp_path / "target").write_text("a file where the folder should be")
     with pytest.raises(SessionException, match=r"home was not copied: .*Written so far: nothing"):
         copy_session(source.whole(), file_store(tmp_path / "target").whole(), "home")
 

@@ -27,7 +27,7 @@ BROKEN: dict[str, list[Message]] = {
     "a call without a result at the end": [user("look"), uses("t1")],
     "two calls with one result": [user("look"), uses("t1", "t2"), results("t1"), user("well?")],
     "two calls, and one result at the end": [user("look"), uses("t1", "t2"), results("t1")],
-    "an empty message in the place of a result": [user("look"), uses("t1"), {"role": "user", "content": []}],
+    "an empty message instead of a result": [user("look"), uses("t1"), {"role": "user", "content": []}],
     "a result without a call": [user("look"), results("t1"), user("well?")],
     "a result without a call at the start": [results("t1"), user("well?")],
     "a result of another call": [user("look"), uses("t1"), results("t2"), user("well?")],
