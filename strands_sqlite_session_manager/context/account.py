@@ -149,12 +149,11 @@ class Account:
                 raise self._database.failure(locked())
             await _ended(write)
         except asyncio.CancelledError:
-            try:
-                with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(_ended(write), _GRACE)
-            finally:
-                outcome.withdraw()
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(_ended(write), _GRACE)
             raise
+        finally:  # also when the event loop is given up with this task in it
+            outcome.withdraw()
         if isinstance(outcome.error, FAILURES):
             raise self._database.failure(outcome.error) from outcome.error
         if outcome.error is not None:

@@ -103,12 +103,12 @@ def is_same(value: Any, copy: Any) -> bool:
 
 def number_keys(value: dict[str, Any]) -> list[str]:
     """Return the keys of a dict whose values are numbers, or contain some."""
-    return [key for key, item in value.items() if type(item) is not str and _has_number(item)]
+    return [key for key, item in list(value.items()) if type(item) is not str and _has_number(item)]
 
 
 def _has_number(value: Any) -> bool:
     if isinstance(value, (dict, list)):
-        for item in value.values() if isinstance(value, dict) else value:
+        for item in list(value.values()) if isinstance(value, dict) else value:
             if type(item) is not str and _has_number(item):
                 return True
         return False
@@ -150,7 +150,7 @@ def _copy(value: Any, marker: Any, levels: int) -> Any:
         if _BYTES in value and _is_marked(value, marker):
             raise _UnstorableError(f"a dict with the key {_BYTES!r} would come back as bytes")
         copied = {}
-        for key, item in value.items():
+        for key, item in list(value.items()):  # at once: another thread may change it meanwhile
             if not isinstance(key, str):
                 raise _UnstorableError(f"JSON turns a key of type {type(key).__name__} into a string")
             try:
@@ -205,7 +205,7 @@ def _path_to(value: Any, is_culprit: Callable[[Any], bool]) -> list[str | int] |
     if is_culprit(value):
         return []
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in items:
+    for key, item in list(items):
         if is_culprit(key):
             return []
         path = _path_to(item, is_culprit)

@@ -143,15 +143,16 @@ def _interrupt_all(
                 return
 
 
-def left_behind(trial: Trial, forking: bool) -> list[str]:
+def left_behind(trial: Trial, forking: bool, patience: float = 0) -> list[str]:
     """Tell what an interrupted call has left behind: transactions, locks, old views.
 
     Args:
         trial: What was interrupted.
         forking: Whether to fork as well, which takes as long as all the rest.
+        patience: Seconds to wait for a write that may still be on its way.
     """
     found = []
-    with closing(sqlite3.connect(trial.path, timeout=0, isolation_level=None)) as stranger:
+    with closing(sqlite3.connect(trial.path, timeout=patience, isolation_level=None)) as stranger:
         try:
             stranger.execute("BEGIN IMMEDIATE")
             stranger.execute("ROLLBACK")
