@@ -52,11 +52,11 @@ class Account:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._pending: tuple[Change, Write] | None = None
-        self.renew_lock()
+        self._lock = new_lock()
         _accounts.add(self)
 
-    def renew_lock(self) -> None:
-        """Replace the lock after a fork, in the child: its owner no longer exists, nor does the queue of writes."""
+    def renew(self) -> None:
+        """Begin anew in a forked child: the owner of the lock does not exist there, nor does the queue of writes."""
         self._lock = new_lock()
         if self._pending is not None:
             self._expect(self._pending[0])
@@ -207,10 +207,10 @@ _random = random.SystemRandom()
 _accounts: "weakref.WeakSet[Account]" = weakref.WeakSet()
 
 
-def _renew_locks() -> None:
+def _renew_accounts() -> None:
     for account in list(_accounts):
-        account.renew_lock()
+        account.renew()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_locks)
+    os.register_at_fork(after_in_child=_renew_accounts)

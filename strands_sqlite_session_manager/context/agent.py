@@ -84,6 +84,12 @@ class LiveAgent(Account):
         self._store_form = store_form
         self._stored = _Stored()
 
+    def renew(self) -> None:
+        """Begin anew in a forked child, where another thread may have been changing the agent's state."""
+        super().renew()
+        if self._stored.version is not None:
+            self._stored = replace(self._stored, version=self._stored.version.in_child())
+
     # -- creating and loading --
 
     def create(self, messages: list[Message], columns: AgentColumns) -> bool:

@@ -3,8 +3,9 @@
 `tests/context/test_strands_private.py` fails if a release of Strands changes one of them.
 """
 
+import threading
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 from strands.hooks import AfterInvocationEvent, HookCallback, HookRegistry, events, registry
@@ -36,6 +37,12 @@ class StateVersion:
     state: Any
     number: int
     internal_keys: tuple[str, ...]
+
+    def in_child(self) -> "StateVersion":
+        """Give the state a new lock in a forked child, where nobody releases the old one; return an unknown version."""
+        if hasattr(self.state, "_lock"):
+            self.state._lock = threading.RLock()
+        return replace(self, number=-1)
 
 
 @dataclass(frozen=True)

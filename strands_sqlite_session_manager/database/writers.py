@@ -213,8 +213,8 @@ class Writers:
                 raw.execute("COMMIT")
             finally:
                 roll_back(raw)
-            for outcome, result in results:
-                outcome.end(result)
+            for outcome, result, failure in results:
+                outcome.end(result, failure)
 
         try:
             self._use_connection(_COMMITTERS[synchronous], commit)
@@ -262,9 +262,9 @@ def _begin(raw: sqlite3.Connection, batch: list[_Queued]) -> bool:
             return False
 
 
-def _write_each(raw: sqlite3.Connection, batch: list[_Queued]) -> list[tuple[Outcome, Any]]:
-    """Do the writes of a batch in a transaction; return the outcomes of those that succeeded, and their results."""
-    results = []
+def _write_each(raw: sqlite3.Connection, batch: list[_Queued]) -> list[tuple[Outcome, Any, BaseException | None]]:
+    """Do the writes of a batch in a transaction; return what to tell each after the commit: its result or its error."""
+    results: list[tuple[Outcome, Any, BaseException | None]] = []
     for write, outcome in batch:
         if not outcome.begin():
             continue
@@ -281,7 +281,7 @@ def _write_each(raw: sqlite3.Connection, batch: list[_Queued]) -> list[tuple[Out
             if not write.is_statement:
                 raw.execute("ROLLBACK TO one_of_many")
                 raw.execute("RELEASE one_of_many")
-            outcome.fail(error)
+            results.append((outcome, None, error))
         else:
-            results.append((outcome, result))
+            results.append((outcome, result, None))
     return results
