@@ -2,10 +2,10 @@
 
 import os
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeVar
 
 from strands.session.session_repository import SessionRepository
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
@@ -17,6 +17,7 @@ from .sessions import delete, fork, listing, maintenance, records, search
 from .sessions import metadata as session_metadata
 from .sessions.listing import Filter, SessionSummary
 from .sessions.search import MessageMatch
+from .transfer import jsonl
 
 if TYPE_CHECKING:
     from strands.multiagent.base import MultiAgentBase
@@ -295,6 +296,63 @@ class SQLiteSessionRepository(SessionRepository):
         return search.search_messages(
             self._database, text, session_id=session_id, agent_id=agent_id, metadata=metadata, limit=limit
         )
+
+    def export_sessions(
+        self,
+        stream: TextIO,
+        session_ids: Iterable[str] | None = None,
+        *,
+        metadata: Mapping[str, str] | None = None,
+    ) -> int:
+        """Write sessions as JSON Lines, with everything that the file holds of them.
+
+        Each session is written as it is at one moment. An import stores it again, identical in every detail.
+
+        Args:
+            stream: What the lines are written to, such as `open(path, "w", encoding="utf-8")`.
+            session_ids: The sessions; an empty list is none. None is all, unless you pass metadata.
+            metadata: The sessions with all of these values, instead of ids.
+
+        Returns:
+            How many sessions were written.
+
+        Raises:
+            TypeError: If the metadata hold anything but strings, or the ids are one string.
+            ValueError: If an id is not allowed, or there are both ids and metadata.
+            SessionNotFoundException: If there is no such session. The sessions before it are written.
+            SessionException: If the file cannot be read.
+        """
+        if isinstance(session_ids, str):
+            raise TypeError("session_ids=<str> | must be a list of ids")
+        if session_ids is not None and metadata is not None:
+            raise ValueError("session_ids, metadata | pass one of them")
+        selected = Filter.of(metadata) if session_ids is None else list(dict.fromkeys(session_ids))
+        exported = 0
+
+        def count(done: int, total: int) -> None:
+            nonlocal exported
+            exported = done
+
+        for line in jsonl.export_sessions(self._database, selected, count):
+            stream.write(f"{line}\n")
+        return exported
+
+    def import_sessions(self, stream: Iterable[str], *, replace: bool = False) -> int:
+        """Store the sessions of an export, each of them wholly or not at all.
+
+        Args:
+            stream: The lines, such as `open(path, encoding="utf-8")`.
+            replace: Whether to replace sessions that exist; an agent that is live on one becomes stale.
+
+        Returns:
+            How many sessions were stored.
+
+        Raises:
+            SessionExistsException: If a session exists and is not to be replaced.
+            SessionException: If a line is malformed, or cannot be written. All errors name the line. Its session is not
+                stored; the sessions before it are.
+        """
+        return jsonl.import_sessions(lambda: self._database, stream, replace=replace)
 
     # -- agents --
 

@@ -13,6 +13,7 @@ from ..database.database import Database
 from ..sessions.listing import Filter
 from . import output
 from .errors import CommandError, UsageError
+from .selection import selected_sessions
 
 if TYPE_CHECKING:
     from strands.session.session_repository import SessionRepository
@@ -26,10 +27,9 @@ _BATCH_MESSAGES = 1000
 
 def copy(arguments: argparse.Namespace) -> None:
     """Copy sessions from one store to another."""
-    if bool(arguments.session) == arguments.all:
-        raise UsageError("name the sessions to copy, or use --all")
+    selected = selected_sessions(arguments, "copy")
     with _opened(arguments.source, arguments, read_only=True) as source:
-        session_ids = list(dict.fromkeys(arguments.session)) or _session_ids(source)
+        session_ids = _session_ids(source, selected) if isinstance(selected, Filter) else selected
         with _opened(arguments.target, arguments, read_only=False) as target:
             copying = _Copying(source, target, len(session_ids))
             for session_id in session_ids:
@@ -189,10 +189,12 @@ def _open_postgres(url: str) -> Any:
         raise CommandError(f"the PostgreSQL server cannot be used: {first_line(error)}") from error
 
 
-def _session_ids(source: Any) -> list[str]:
+def _session_ids(source: Any, selected: Filter) -> list[str]:
     from ..transfer.content import database_of
 
     database: Database | None = database_of(source)
-    if database is None:
-        return list(source.list_session_ids())
-    return [session_id for session_id, _ in reversed(database.snapshot(Filter({}).select))]
+    if database is not None:
+        return [session_id for session_id, _ in reversed(database.snapshot(selected.select))]
+    if selected.metadata:
+        raise UsageError("--metadata selects sessions of a SQLite file: other stores hold no metadata")
+    return list(source.list_session_ids())

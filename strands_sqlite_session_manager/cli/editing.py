@@ -15,6 +15,7 @@ from ..sessions.fork import fork_session
 from ..sessions.listing import Filter, SessionSummary, list_sessions
 from . import output
 from .errors import CommandError
+from .selection import selected_sessions
 from .summaries import counted, pairs, print_summaries, summaries_of
 
 
@@ -26,19 +27,24 @@ def fork(database: Database, arguments: argparse.Namespace) -> None:
 
 def delete(database: Database, arguments: argparse.Namespace) -> None:
     """Delete sessions."""
-    session_ids = list(dict.fromkeys(arguments.session))
-    if _confirm_deletion(summaries_of(database, session_ids), arguments):
-        delete_session(database, *session_ids)
-        print(f"deleted {counted(len(session_ids), 'session')}")
+    selected = selected_sessions(arguments, "delete")
+    if isinstance(selected, Filter):
+        _delete_selected(database, selected, arguments, "no sessions have these metadata")
+    elif _confirm_deletion(summaries_of(database, selected), arguments):
+        delete_session(database, *selected)
+        print(f"deleted {counted(len(selected), 'session')}")
 
 
 def prune(database: Database, arguments: argparse.Namespace) -> None:
     """Delete sessions that have been inactive for some time."""
     before = datetime.now(timezone.utc) - arguments.older_than
-    selected = Filter.of(dict(arguments.metadata), None, before)
+    _delete_selected(database, Filter.of(dict(arguments.metadata), None, before), arguments, "no sessions are that old")
+
+
+def _delete_selected(database: Database, selected: Filter, arguments: argparse.Namespace, if_none: str) -> None:
     summaries = list_sessions(database, selected)
     if not summaries:
-        print("no sessions are that old")
+        print(if_none)
     elif _confirm_deletion(summaries, arguments):
         report = output.progress("sessions")
         progress = None if report is None else lambda deleted: report(deleted, len(summaries))

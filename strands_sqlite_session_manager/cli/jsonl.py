@@ -12,11 +12,13 @@ from ..transfer.jsonl import export_sessions, import_sessions
 from . import output
 from .errors import CommandError
 from .opening import existing_file, resolve
+from .selection import selected_sessions
 from .summaries import counted
 
 
 def export(database: Database, arguments: argparse.Namespace) -> None:
     """Write sessions as JSON Lines."""
+    selected = selected_sessions(arguments, "export")
     report = None if arguments.output is None else output.progress("sessions")
     exported = 0
 
@@ -26,7 +28,7 @@ def export(database: Database, arguments: argparse.Namespace) -> None:
         if report is not None:
             report(done, total)
 
-    lines = export_sessions(database, list(dict.fromkeys(arguments.session)) or None, count)
+    lines = export_sessions(database, selected, count)
     if arguments.output is None:
         _print_lines(lines)
     else:

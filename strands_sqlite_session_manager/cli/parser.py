@@ -84,10 +84,12 @@ def build_parser() -> argparse.ArgumentParser:
         "find messages by their text, newest first",
         'search "invoice 4711"',
         "search refund --session my-session --json",
+        "search refund --metadata user_id=42",
     )
     command.add_argument("text", metavar="TEXT", help="the text to find, ignoring case")
     command.add_argument("--session", metavar="SESSION", help="only in this session")
     command.add_argument("--agent", metavar="AGENT", help="only of agents with this id")
+    _add_metadata(command)
     _add_limit(command, 50, "at most this many messages (default: 50)")
     _add_json(command)
 
@@ -112,8 +114,10 @@ def build_parser() -> argparse.ArgumentParser:
         "delete sessions with everything in them",
         "delete my-session another-session",
         "delete my-session --yes",
+        "delete --metadata user_id=42",
     )
-    command.add_argument("session", metavar="SESSION", nargs="+", help="the sessions' ids")
+    command.add_argument("session", metavar="SESSION", nargs="*", help="the sessions' ids")
+    _add_metadata(command)
     _add_confirmation(command)
 
     command = add(
@@ -143,10 +147,13 @@ def build_parser() -> argparse.ArgumentParser:
         "export",
         reads(jsonl.export),
         "write sessions as JSON Lines",
-        "export > sessions.jsonl",
+        "export --all > sessions.jsonl",
         "export my-session -o my-session.jsonl",
+        "export --metadata user_id=42 -o user-42.jsonl",
     )
-    command.add_argument("session", metavar="SESSION", nargs="*", help="the sessions' ids (default: all)")
+    command.add_argument("session", metavar="SESSION", nargs="*", help="the sessions' ids")
+    _add_metadata(command)
+    command.add_argument("--all", action="store_true", help="all sessions")
     command.add_argument("-o", "--output", metavar="FILE", help="the file to create (default: standard output)")
 
     command = add(
@@ -167,6 +174,7 @@ def build_parser() -> argparse.ArgumentParser:
         "copy file:/var/lib/my-app/sessions sessions.db --all",
         "copy s3://my-bucket/production sessions.db --all --skip-existing --region eu-central-1",
         "copy sessions.db postgresql://user:password@host/agents my-session",
+        "copy sessions.db user-42.db --metadata user_id=42",
     )
     command.description = (
         "Copy sessions between stores. A store is file:DIR (Strands' FileSessionManager),\n"
@@ -176,6 +184,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("source", metavar="FROM", help="the store to copy from")
     command.add_argument("target", metavar="TO", help="the store to copy to")
     command.add_argument("session", metavar="SESSION", nargs="*", help="the sessions' ids")
+    _add_metadata(command)
     command.add_argument("--all", action="store_true", help="all sessions")
     command.add_argument("--skip-existing", action="store_true", help="skip sessions that the target already has")
     command.add_argument("--endpoint-url", metavar="URL", help="the URL of another server that speaks S3")

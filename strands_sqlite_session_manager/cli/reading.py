@@ -33,7 +33,12 @@ def show(database: Database, arguments: argparse.Namespace) -> None:
 def search(database: Database, arguments: argparse.Namespace) -> None:
     """Print the messages that contain a text."""
     matches = search_messages(
-        database, arguments.text, session_id=arguments.session, agent_id=arguments.agent, limit=arguments.limit
+        database,
+        arguments.text,
+        session_id=arguments.session,
+        agent_id=arguments.agent,
+        metadata=dict(arguments.metadata),
+        limit=arguments.limit,
     )
     if arguments.json:
         for match in matches:

@@ -30,7 +30,7 @@ _Line = tuple[int, dict[str, Any]]
 
 def export_sessions(
     database: Database,
-    session_ids: Sequence[str] | None = None,
+    selected: Sequence[str] | Filter,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[str]:
     """Return the lines of sessions, each session as it is at one moment.
@@ -39,8 +39,8 @@ def export_sessions(
 
     Args:
         database: The file.
-        session_ids: The sessions; None is all, in the order of their last activity, so that an import stores them in
-            that order.
+        selected: The ids of the sessions, or which ones to select. Those come in the order of their last activity, so
+            that an import stores them in that order.
         progress: Called after each session with how many were exported and how many there are.
 
     Raises:
@@ -49,16 +49,17 @@ def export_sessions(
         SessionException: If SQLite fails, or a row cannot be read.
     """
     exported = 0
-    remaining = [validate_id(session_id, "session") for session_id in session_ids or ()]
-    if session_ids is None:
-        remaining = [session_id for session_id, _ in reversed(database.snapshot(Filter({}).select))]
+    if isinstance(selected, Filter):
+        remaining = [session_id for session_id, _ in reversed(database.snapshot(selected.select))]
+    else:
+        remaining = [validate_id(session_id, "session") for session_id in selected]
     total = len(remaining)
     for session_id in remaining:
         lines = database.snapshot(partial(_lines_of, session_id=session_id))
         if lines:
             exported += 1
             yield from lines
-        elif session_ids is None:  # deleted since they were listed
+        elif isinstance(selected, Filter):  # deleted since they were listed
             total -= 1
         else:
             raise errors.SessionNotFoundException(f"Session {session_id} does not exist")

@@ -25,7 +25,7 @@ EVERY = {
     **READING,
     **WRITING,
     "backup": ("backup", "backup.db"),
-    "export -o": ("export", "-o", "export.jsonl"),
+    "export -o": ("export", "--all", "-o", "export.jsonl"),
     "import": ("import", "export.jsonl"),
     "import --replace": ("import", "export.jsonl", "--replace"),
     "delete --dry-run": ("delete", "ship", "--dry-run"),
@@ -226,6 +226,43 @@ def test_check_prints_ok_or_names_the_damage_and_fails(db: Path) -> None:
     assert problem["problem"] in ended.out
 
 
+# -- which sessions --
+
+
+def test_metadata_select_the_sessions_to_delete(db: Path) -> None:
+    assert run("delete", "--metadata", "user_id=42", "--yes", db=db).out == "deleted 1 session\n"
+    assert session_ids(db) == {"island"}
+    assert run("delete", "--metadata", "user_id=42", "--yes", db=db).out == "no sessions have these metadata\n"
+
+
+def test_metadata_select_the_sessions_to_delete_in_a_dry_run(db: Path) -> None:
+    told = run("delete", "--metadata", "user_id=42", "--dry-run", db=db).out
+    assert "ship" in told
+    assert "1 session with 8 messages would be deleted" in told
+    assert session_ids(db) == {"ship", "island"}
+
+
+def test_metadata_select_the_sessions_to_export_and_to_copy(db: Path, tmp_path: Path) -> None:
+    exported = objects(run("export", "--metadata", "user_id=7", db=db).out)
+    assert {line["session_id"] for line in exported} == {"island"}
+    assert run("export", "--metadata", "user_id=1", db=db).out == ""  # a user without sessions
+    assert run("copy", db, tmp_path / "new.db", "--metadata", "user_id=7").code == 0
+    assert session_ids(tmp_path / "new.db") == {"island"}
+
+
+def test_another_store_has_no_metadata_to_select_by(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    ended = run("copy", f"file:{tmp_path / 'files'}", tmp_path / "new.db", "--metadata", "user_id=7")
+    assert ended.code == 2
+    assert "other stores hold no metadata" in ended.err
+
+
+def test_metadata_select_the_sessions_to_search(db: Path) -> None:
+    assert objects(run("search", "sail", "--metadata", "user_id=7", "--json", db=db).out) == []
+    found = objects(run("search", "sail", "--metadata", "user_id=42", "--json", db=db).out)
+    assert {match["session_id"] for match in found} == {"ship"}
+
+
 # -- exit codes --
 
 
@@ -254,8 +291,8 @@ def test_every_command_exits_with_0_when_it_succeeds(name: str, db: Path, monkey
         ("prune", "--older-than", "0m"),
         ("tag", "nobody", "a=b"),
         ("export", "nobody"),
-        ("export", "-o", "sessions.db"),
-        ("export", "-o", "missing/export.jsonl"),
+        ("export", "--all", "-o", "sessions.db"),
+        ("export", "--all", "-o", "missing/export.jsonl"),
         ("import", "missing.jsonl"),
         ("import", "."),
         ("backup", "sessions.db"),
@@ -320,6 +357,16 @@ def test_what_python_refuses_as_a_value_is_wrong_usage_in_one_line(arguments: tu
         ("fork", "ship", "copy", "--through", "x"),
         ("fork", "ship", "copy", "--agent", "default"),
         ("delete",),
+        ("delete", "--yes"),
+        ("delete", "ship", "--metadata", "app=web", "--yes"),
+        ("export",),
+        ("export", "-o", "new.jsonl"),
+        ("export", "ship", "--all"),
+        ("export", "ship", "--metadata", "app=web"),
+        ("export", "--all", "--metadata", "app=web"),
+        ("copy", "sessions.db", "new.db"),
+        ("copy", "sessions.db", "new.db", "ship", "--all"),
+        ("copy", "sessions.db", "new.db", "ship", "--metadata", "app=web"),
         ("prune",),
         ("prune", "--older-than", "30"),
         ("prune", "--older-than", "-1d"),
@@ -348,12 +395,11 @@ def test_a_limit_that_is_too_large_for_sqlite_limits_nothing_or_is_refused(
 # -- which file --
 
 
-@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", EVERY)
 def test_a_missing_file_is_an_error_and_is_not_created(
     name: str, db: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run("export", "-o", tmp_path / "export.jsonl", db=db)
+    run("export", "--all", "-o", tmp_path / "export.jsonl", db=db)
     (tmp_path / "empty").mkdir()
     shutil.move(tmp_path / "export.jsonl", tmp_path / "empty" / "export.jsonl")
     monkeypatch.chdir(tmp_path / "empty")

@@ -85,7 +85,6 @@ def test_reading_leaves_every_byte_as_it_was(name: str, db: Path) -> None:
     assert everything(db.parent) == before
 
 
-@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", READING)
 def test_reading_leaves_the_write_ahead_log_as_it_was(name: str, db: Path) -> None:
     with SQLiteSessionManager("ship", db) as manager:
@@ -109,10 +108,10 @@ def test_reading_happens_while_another_process_writes_and_sees_none_of_it(db: Pa
 
 
 def test_no_command_imports_strands(db: Path, tmp_path: Path) -> None:
-    run("export", "-o", tmp_path / "export.jsonl", db=db)
+    run("export", "--all", "-o", tmp_path / "export.jsonl", db=db)
     commands: list[tuple[object, ...]] = [
         ("--db", db, "backup", tmp_path / "new.db"),
-        ("--db", db, "export", "-o", tmp_path / "new.jsonl"),
+        ("--db", db, "export", "--all", "-o", tmp_path / "new.jsonl"),
         ("--db", tmp_path / "imported.db", "import", "--create", tmp_path / "export.jsonl"),
         *(("--db", db, *arguments) for arguments in READING.values()),
     ]
@@ -252,7 +251,15 @@ def test_a_legacy_file_is_read_and_not_changed(write: Callable[[Path], None], tm
     before = everything(tmp_path)
     ids = () if write is empty else (SESSION,)
     for arguments in (
-        *(("list",), ("list", "--json"), ("search", "1"), ("stats",), ("stats", "--json"), ("check",), ("export",)),
+        *(
+            ("list",),
+            ("list", "--json"),
+            ("search", "1"),
+            ("stats",),
+            ("stats", "--json"),
+            ("check",),
+            ("export", "--all"),
+        ),
         *(("show", session_id) for session_id in ids),
     ):
         ended = run(*arguments, db=path)
@@ -265,10 +272,12 @@ def test_a_legacy_file_is_read_and_not_changed(write: Callable[[Path], None], tm
 def test_commands_print_the_same_before_and_after_an_upgrade(write: Callable[[Path], None], tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     write(path)
-    before = [run(*arguments, db=path).out for arguments in (("list", "--json"), ("export",), ("show", SESSION))]
+    before = [
+        run(*arguments, db=path).out for arguments in (("list", "--json"), ("export", "--all"), ("show", SESSION))
+    ]
     with SQLiteSessionRepository(path) as repository:
         assert repository.check() == []
-    after = [run(*arguments, db=path).out for arguments in (("list", "--json"), ("export",), ("show", SESSION))]
+    after = [run(*arguments, db=path).out for arguments in (("list", "--json"), ("export", "--all"), ("show", SESSION))]
     assert after == before
 
 
@@ -283,10 +292,9 @@ def test_a_legacy_file_cannot_be_backed_up_before_it_is_upgraded(write: Callable
     assert everything(tmp_path) == before
     assert run("vacuum", db=path).code == 0
     assert run("backup", tmp_path / "backup.db", db=path).code == 0
-    assert run("export", db=tmp_path / "backup.db") == run("export", db=path)
+    assert run("export", "--all", db=tmp_path / "backup.db") == run("export", "--all", db=path)
 
 
-@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", READING)
 def test_a_file_that_is_not_ours_is_an_error_in_one_line(name: str, tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"

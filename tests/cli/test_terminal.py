@@ -67,7 +67,6 @@ def test_a_person_at_a_terminal_is_asked(name: str, typed: str, left: int, db: P
     assert (code == 0) == (typed != "\x03")
 
 
-@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", DESTRUCTIVE)
 def test_where_nobody_can_be_asked_nothing_is_deleted_without_yes(name: str, db: Path) -> None:
     refused = in_a_process("--db", db, *DESTRUCTIVE[name], stdin=b"y\n")
@@ -112,7 +111,6 @@ def test_with_standard_input_closed_nobody_can_be_asked(db: Path) -> None:
 # -- colour --
 
 
-@pytest.mark.one_in(3)
 @pytest.mark.parametrize("arguments", [("list",), ("show", "ship"), ("search", "sail")], ids=" ".join)
 def test_color_is_used_only_on_a_terminal_and_never_with_no_color(arguments: tuple[str, ...], db: Path) -> None:
     plain = run(*arguments, db=db).out
@@ -124,8 +122,9 @@ def test_color_is_used_only_on_a_terminal_and_never_with_no_color(arguments: tup
     assert on_a_terminal("--db", db, *arguments, columns=300, NO_COLOR="1") == (0, plain)
 
 
-@pytest.mark.one_in(3)
-@pytest.mark.parametrize("arguments", [("list", "--json"), ("show", "ship", "--json"), ("export",)], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [("list", "--json"), ("show", "ship", "--json"), ("export", "--all")], ids=" ".join
+)
 def test_output_for_programs_has_no_color_and_is_not_cut(arguments: tuple[str, ...], db: Path) -> None:
     code, told = on_a_terminal("--db", db, *arguments, columns=20)
     assert code == 0
@@ -137,7 +136,6 @@ def test_output_for_programs_has_no_color_and_is_not_cut(arguments: tuple[str, .
 # -- width --
 
 
-@pytest.mark.one_in(4)
 @pytest.mark.parametrize("columns", [1, 20, 60, 100])
 def test_long_lines_are_cut_to_the_width_of_the_terminal(columns: int, tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
@@ -169,14 +167,13 @@ def test_nothing_is_cut_where_there_is_no_terminal(tmp_path: Path) -> None:
 # -- progress --
 
 
-@pytest.mark.one_in(3)
 @pytest.mark.parametrize("command", ["backup", "export", "import"])
 def test_long_work_shows_its_progress_on_a_terminal_and_nowhere_else(command: str, db: Path, tmp_path: Path) -> None:
-    run("export", "-o", tmp_path / "export.jsonl", db=db)
+    run("export", "--all", "-o", tmp_path / "export.jsonl", db=db)
     new = tmp_path / "new"
     arguments = {
         "backup": ("--db", db, "backup", new),
-        "export": ("--db", db, "export", "-o", new),
+        "export": ("--db", db, "export", "--all", "-o", new),
         "import": ("--db", new, "import", "--create", tmp_path / "export.jsonl"),
     }[command]
     assert in_a_process(*arguments).err == ""
@@ -189,7 +186,6 @@ def test_long_work_shows_its_progress_on_a_terminal_and_nowhere_else(command: st
 # -- readers --
 
 
-@pytest.mark.one_in(6)
 @pytest.mark.parametrize("name", ["list", "show json", "search", "stats", "export", "check"])
 def test_a_closed_pipe_is_no_error(name: str, db: Path) -> None:
     read, write = os.pipe()
@@ -207,8 +203,7 @@ def test_a_closed_pipe_is_no_error(name: str, db: Path) -> None:
     assert (ended.returncode, ended.stderr) == (0, b"")
 
 
-@pytest.mark.one_in(3)
-@pytest.mark.parametrize("command", ["export", "show long", "show long --json"])
+@pytest.mark.parametrize("command", ["export --all", "show long", "show long --json"])
 def test_a_reader_may_close_the_pipe_in_the_middle_of_long_output(command: str, tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     with SQLiteSessionManager("long", path) as manager:
@@ -228,9 +223,8 @@ def test_a_reader_may_close_the_pipe_in_the_middle_of_long_output(command: str, 
     assert process.wait(PATIENCE) == 0
 
 
-@pytest.mark.one_in(2)
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no device that is always full")
-@pytest.mark.parametrize("arguments", [("list",), ("export",)], ids=" ".join)
+@pytest.mark.parametrize("arguments", [("list",), ("export", "--all")], ids=" ".join)
 def test_a_full_disk_is_an_error_in_one_line(arguments: tuple[str, ...], db: Path) -> None:
     with open("/dev/full", "wb") as full:
         ended = subprocess.run(
@@ -246,8 +240,7 @@ def test_a_full_disk_is_an_error_in_one_line(arguments: tuple[str, ...], db: Pat
     assert re.fullmatch(rb"strands-sqlite: .+\n", ended.stderr)
 
 
-@pytest.mark.one_in(2)
-@pytest.mark.parametrize("arguments", [("list",), ("export",)], ids=" ".join)
+@pytest.mark.parametrize("arguments", [("list",), ("export", "--all")], ids=" ".join)
 def test_a_closed_standard_output_ends_without_a_traceback(arguments: tuple[str, ...], db: Path) -> None:
     ended = subprocess.run(
         ["sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, "--db", str(db), *arguments],

@@ -33,7 +33,7 @@ COMMANDS = {
     "check": ("check",),
     "list": ("list",),
     "show": ("show", SESSION, "--limit", "1"),
-    "export": ("export",),
+    "export": ("export", "--all"),
 }
 
 

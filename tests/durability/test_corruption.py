@@ -209,7 +209,7 @@ def test_the_error_of_an_agent_on_a_damaged_file_names_it_and_points_at_check_an
 
 
 @pytest.mark.parametrize(
-    "command", [("list",), ("show", "ship"), ("search", "sail"), ("export",), ("stats",)], ids=" ".join
+    "command", [("list",), ("show", "ship"), ("search", "sail"), ("export", "--all"), ("stats",)], ids=" ".join
 )
 def test_the_error_of_a_command_on_a_damaged_file_names_it_and_points_at_check_and_backup(
     db: Path, command: tuple[str, ...]

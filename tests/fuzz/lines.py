@@ -48,7 +48,7 @@ def export() -> tuple[bytes, ...]:
         with SQLiteSessionManager("team", path) as manager:
             CONVERSATIONS["summarizing twice"].play(manager)
             manager.create_multi_agent("team", Orchestrator("graph", {"bytes": b"\xff", "x": [1, {"y": None}]}))
-        run("export", "-o", path.with_suffix(".jsonl"), db=path)
+        run("export", "--all", "-o", path.with_suffix(".jsonl"), db=path)
         return tuple(path.with_suffix(".jsonl").read_bytes().splitlines())
 
 
@@ -78,7 +78,7 @@ def _import(path: Path, content: bytes) -> None:
     for line in run("list", "--json", db=path).out.splitlines():
         session_ids.append(json.loads(line)["session_id"])
     for arguments in (
-        *(("list",), ("stats",), ("search", "x"), ("export",)),
+        *(("list",), ("stats",), ("search", "x"), ("export", "--all")),
         *(("show", session_id, *form) for session_id in session_ids for form in ((), ("--json",))),
     ):
         done = run("--db", path, *arguments[:1], *_options(arguments[1:]))
@@ -111,12 +111,12 @@ def _use(repository: SQLiteSessionRepository, path: Path, session_id: str) -> No
 
 def _moves_on_unchanged(path: Path) -> None:
     """What was stored goes out and in once more, and is the same."""
-    out = run("export", db=path).out
+    out = run("export", "--all", db=path).out
     again = path.with_name("again.db")
     path.with_suffix(".jsonl").write_bytes(out.encode())
     ended = run("import", "--create", path.with_suffix(".jsonl"), db=again)
     assert (ended.code, ended.err) == (0, "")
-    assert not out or run("export", db=again).out == out
+    assert not out or run("export", "--all", db=again).out == out
 
 
 def _edit(lines: list[bytes], edit: tuple[str, int, Any, Any]) -> list[bytes]:

@@ -73,7 +73,7 @@ def use_everything(folder: Path) -> None:
         manager.vacuum()
         manager.backup(folder / "backup.db")
         run("--db", path, "stats")
-        run("--db", path, "export", "-o", folder / "export.jsonl")
+        run("--db", path, "export", "--all", "-o", folder / "export.jsonl")
     run("--db", path, "list")
     run("--db", folder / "imported.db", "import", "--create", folder / "export.jsonl")
     run("--db", folder / "backup.db", "backup", folder / "again.db")
@@ -188,7 +188,7 @@ def test_a_shared_file_stays_shared_with_what_belongs_to_it_whatever_is_done(tmp
 def test_copies_of_a_shared_file_are_for_their_owner_only(tmp_path: Path) -> None:
     with shared(tmp_path / "sessions.db", 0o666) as manager:
         manager.backup(tmp_path / "backup.db")
-        run("--db", tmp_path / "sessions.db", "export", "-o", tmp_path / "export.jsonl")
+        run("--db", tmp_path / "sessions.db", "export", "--all", "-o", tmp_path / "export.jsonl")
         run("copy", tmp_path / "sessions.db", tmp_path / "copy.db", "--all")
     assert {mode(tmp_path / name) for name in ("backup.db", "export.jsonl", "copy.db")} == {0o600}
 

@@ -178,7 +178,6 @@ def test_what_was_planted_where_a_new_database_would_go_is_refused_and_left(
     assert os.listdir(folder) == ["sessions.db"]
 
 
-@pytest.mark.one_in(7)
 @each_plant
 @pytest.mark.parametrize("companion", ["-wal", "-shm", "-journal"])
 def test_what_was_planted_beside_a_new_database_is_not_written_through(
@@ -188,7 +187,6 @@ def test_what_was_planted_beside_a_new_database_is_not_written_through(
     assert ends(lambda: create(folder))
 
 
-@pytest.mark.one_in(7)
 @each_plant
 @pytest.mark.parametrize("what", ["backup", "export", "import", "copy"])
 def test_what_was_planted_where_a_copy_would_go_is_refused_and_left(
@@ -203,9 +201,9 @@ def test_what_was_planted_where_a_copy_would_go_is_refused_and_left(
         with pytest.raises(SessionException, match=r"exists already"):
             manager.backup(place)
     if what == "export":
-        assert run("--db", source, "export", "-o", place).code == 1
+        assert run("--db", source, "export", "--all", "-o", place).code == 1
     if what == "import":
-        assert run("--db", source, "export", "-o", exported).code == 0
+        assert run("--db", source, "export", "--all", "-o", exported).code == 0
         assert run("--db", place, "import", "--create", exported).code == 1
     if what == "copy":
         assert run("copy", source, place, "--all").code == 1
@@ -213,7 +211,6 @@ def test_what_was_planted_where_a_copy_would_go_is_refused_and_left(
     assert os.listdir(folder) == ["copy"]
 
 
-@pytest.mark.one_in(3)
 @each_plant
 @pytest.mark.parametrize("companion", ["-wal", "-journal"])
 def test_what_was_planted_beside_a_backup_is_refused_and_left(
@@ -226,7 +223,6 @@ def test_what_was_planted_beside_a_backup_is_refused_and_left(
     assert os.listdir(folder) == [place.name]
 
 
-@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", ["session.json", "agents/agent_ada/messages/message_0.json"])
 @each_plant
 def test_what_was_planted_where_a_copy_in_a_folder_would_go_is_not_written_through(
@@ -262,7 +258,6 @@ def work_as_nobody(index: int, folder: Path, *, talking: bool = True) -> None:
         assert [path.name for path in in_files_of_others if SAID.encode() in path.read_bytes()] == []
 
 
-@pytest.mark.one_in(5)
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only the administrator can be two users")
 @pytest.mark.parametrize("content", [b"", b"\x37\x7f\x06\x82" + bytes(100)], ids=["empty", "not empty"])
 @pytest.mark.parametrize("companion", ["-wal", "-shm", "-journal"])
@@ -289,7 +284,7 @@ def backup(folder: Path) -> None:
 
 
 def export(folder: Path) -> None:
-    run("--db", folder.with_name("source.db"), "export", "-o", folder / "target")
+    run("--db", folder.with_name("source.db"), "export", "--all", "-o", folder / "target")
 
 
 def create_below(folder: Path) -> None:

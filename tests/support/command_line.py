@@ -35,7 +35,7 @@ READING: dict[str, tuple[str, ...]] = {
     "search --json": ("search", "sail", "--json"),
     "stats": ("stats",),
     "stats --json": ("stats", "--json"),
-    "export": ("export",),
+    "export": ("export", "--all"),
     "check": ("check",),
     "check --json": ("check", "--json"),
 }

@@ -246,7 +246,7 @@ class Import(Command):
     def prepare(folder: Path) -> None:
         with SQLiteSessionManager("imported", folder / "another.db") as manager:
             live_agent(manager, AGENT)(f"{SECRET} " * 400)
-        assert run("export", "-o", folder / "export.jsonl", db=folder / "another.db").code == 0
+        assert run("export", "--all", "-o", folder / "export.jsonl", db=folder / "another.db").code == 0
         Work.prepare(folder)
 
 
@@ -260,7 +260,7 @@ class Replacement(Import):
 
 
 class Export(Command):
-    arguments = ("export", "-o", "{}/new.jsonl")
+    arguments = ("export", "--all", "-o", "{}/new.jsonl")
 
     def problems(self) -> Iterator[str]:
         if (self.folder / "new.jsonl").exists():

@@ -25,7 +25,12 @@ Place = tuple[str, str]  # a session's id and an agent's
 COMMANDS: tuple[tuple[str, ...], ...] = (
     *(("list",), ("list", "--json"), ("list", "--metadata", "app=web"), ("stats",), ("check", "--json")),
     *(("show", "ship"), ("show", "long", "--json", "--limit", "9"), ("show", "island", "--format", "markdown")),
-    *(("search", "long/default"), ("search", "sail", "--json"), ("export",), ("export", "-o", "{}/x.jsonl")),
+    *(
+        ("search", "long/default"),
+        ("search", "sail", "--json"),
+        ("export", "--all"),
+        ("export", "--all", "-o", "{}/x.jsonl"),
+    ),
     ("backup", "{}/b.db"),
 )
 LAST_COMMANDS: tuple[tuple[str, ...], ...] = (

@@ -223,7 +223,10 @@ OPERATIONS = {
         makes="backup.db",
     ),
     "an export": Operation(
-        a_file, commanded("export", "-o", "{}/export.jsonl"), done="export.jsonl . already exists", makes="export.jsonl"
+        a_file,
+        commanded("export", "--all", "-o", "{}/export.jsonl"),
+        done="export.jsonl . already exists",
+        makes="export.jsonl",
     ),
     "an import": Operation(
         an_export,

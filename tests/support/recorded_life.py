@@ -103,7 +103,7 @@ class Life:
             manager.vacuum()
             self.returned()
             agent("smaller now")
-        assert run("export", "-o", self.folder / "export.jsonl", db=self.path).code == 0
+        assert run("export", "--all", "-o", self.folder / "export.jsonl", db=self.path).code == 0
         self.copies += ("export.jsonl",)
         self.returned()
         with self.open("session") as manager:
