@@ -1,15 +1,17 @@
 """Strands sessions in one local SQLite file.
 
 `SQLiteSessionManager` replaces Strands' `S3SessionManager` or `FileSessionManager`. `SQLiteSessionRepository` is the
-file as a whole: list, search, fork, delete, back up.
+file as a whole: list, search, fork, delete, back up. `SQLiteStorage` replaces Strands' `S3Storage` or
+`LocalFileStorage`, for snapshots, offloaded context and memory.
 
 The package's layers, from the top; each uses only those below it:
 
 - `cli`: the command `strands-sqlite`
-- `manager`, `repository`: the classes above, in terms of the layers below
+- `manager`, `repository`, `storage`: the classes above, in terms of the layers below
 - `transfer`: JSON Lines, and copies between this store and others
 - `sessions`: one module for each operation on sessions
 - `context`: what an agent holds, kept exactly
+- `blobs`: bytes under keys, in blocks that they share
 - `database`: one SQLite file: schema, connections, transactions
 - `errors`: every exception
 
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from .repository import SQLiteSessionRepository
     from .sessions.listing import SessionSummary
     from .sessions.search import MessageMatch
+    from .sessions.usage import UsageSummary
+    from .storage import SQLiteStorage
     from .transfer.copy import copy_session
     from .transfer.stores import FileSessionRepository, S3SessionRepository
 
@@ -46,10 +50,12 @@ __all__ = [
     "S3SessionRepository",
     "SQLiteSessionManager",
     "SQLiteSessionRepository",
+    "SQLiteStorage",
     "SessionExistsException",
     "SessionNotFoundException",
     "SessionSummary",
     "StaleSessionException",
+    "UsageSummary",
     "copy_session",
 ]
 __version__ = "0.1.0"
@@ -61,10 +67,12 @@ _MODULES = {
     "S3SessionRepository": "transfer.stores",
     "SQLiteSessionManager": "manager",
     "SQLiteSessionRepository": "repository",
+    "SQLiteStorage": "storage",
     "SessionExistsException": "errors",
     "SessionNotFoundException": "errors",
     "SessionSummary": "sessions.listing",
     "StaleSessionException": "errors",
+    "UsageSummary": "sessions.usage",
     "copy_session": "transfer.copy",
 }
 

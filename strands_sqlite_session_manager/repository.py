@@ -8,15 +8,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeVar
 
 from strands.session.session_repository import SessionRepository
+from strands.types.content import Message
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
-from .database import files
 from .database.database import Database
 from .database.identifiers import validate_id
-from .sessions import delete, fork, listing, maintenance, records, search
+from .sessions import delete, fork, listing, maintenance, records, rewind, search, usage
 from .sessions import metadata as session_metadata
 from .sessions.listing import Filter, SessionSummary
 from .sessions.search import MessageMatch
+from .sessions.usage import UsageSummary
 from .transfer import jsonl
 
 if TYPE_CHECKING:
@@ -97,20 +98,7 @@ class SQLiteSessionRepository(SessionRepository):
 
     def _settings(self) -> dict[str, Any]:
         """Return the keyword arguments that open the same file in the same way."""
-        database = self._database
-        if database.path == files.MEMORY:
-            raise TypeError(":memory: | a database in memory cannot be pickled or copied: use a file")
-        if database.connect is not None:
-            raise TypeError(
-                f"{database.path} | what was opened with `connect` cannot be pickled or copied, since the function may"
-                " hold a key: open the file again where you need it"
-            )
-        settings = {
-            "db_path": database.path,
-            "synchronous": database.settings.synchronous,
-            "timeout": database.settings.timeout,
-        }
-        return {**settings, "read_only": True} if database.read_only else settings
+        return self._database.arguments()
 
     # -- sessions --
 
@@ -214,6 +202,18 @@ class SQLiteSessionRepository(SessionRepository):
         selected = Filter.of(metadata, updated_after, updated_before)
         return listing.list_sessions(self._database, selected, limit=limit, offset=offset)
 
+    def read_session_summary(self, session_id: str) -> SessionSummary | None:
+        """Return what a list says of one session, or None if there is no such session.
+
+        Args:
+            session_id: The session's id.
+
+        Raises:
+            ValueError: If the id is not allowed.
+            SessionException: If the file cannot be read.
+        """
+        return listing.read_session_summary(self._database, session_id)
+
     def update_session_metadata(self, session_id: str, metadata: Mapping[str, str | None]) -> None:
         """Merge into the metadata of a session.
 
@@ -238,23 +238,28 @@ class SQLiteSessionRepository(SessionRepository):
         *,
         agent_id: str | None = None,
         through_message: int | None = None,
+        metadata: Mapping[str, str | None] | None = None,
     ) -> Session:
         """Copy a session under a new id, to continue an old conversation in a new direction.
 
-        Metadata, agents, messages and orchestrators are copied; the original is not changed.
+        Metadata, agents, messages and orchestrators are copied; the original is not changed. The summary of the fork
+        tells what it is a fork of.
 
         Args:
             session_id: The session to copy.
             new_session_id: The id of the copy.
             agent_id: The agent that `through_message` is about; not needed if there is only one.
-            through_message: The id of the last message of that agent to copy. The agent then resumes with exactly the
-                messages up to that one. What its conversation manager had removed is back, unless a summary in front
-                of the message stands for it.
+            through_message: The id of the last message of that agent to copy; -1 copies none. The agent resumes with
+                exactly what it would have resumed with just before the next message was added: messages, state,
+                conversation manager, interrupts, model state. Of a time before the session was copied here from another
+                store, that is unknown: the agent then holds the history from its beginning, or from its summary on.
+            metadata: What to merge into the copied metadata; None removes a key.
 
         Returns:
             The new session.
 
         Raises:
+            TypeError: If the metadata hold anything but strings or None.
             ValueError: If an id is not allowed, there are several agents and none is named, or one is named without
                 `through_message`.
             SessionNotFoundException: If the session, agent or message does not exist.
@@ -262,9 +267,33 @@ class SQLiteSessionRepository(SessionRepository):
             SessionException: If it cannot be written.
         """
         session_type, now = fork.fork_session(
-            self._database, session_id, new_session_id, agent_id=agent_id, through_message=through_message
+            self._database,
+            session_id,
+            new_session_id,
+            agent_id=agent_id,
+            through_message=through_message,
+            metadata=metadata,
         )
         return Session(new_session_id, SessionType(session_type), now, now)
+
+    def rewind_session(self, session_id: str, *, through_message: int, agent_id: str | None = None) -> None:
+        """Take a session back to a message: delete what came after it, and restore what the agent had then.
+
+        It happens in one transaction. Agents that are live on the session become stale. Other agents and the states of
+        orchestrators are left alone. With `fork_session` before it, nothing is lost.
+
+        Args:
+            session_id: The session's id.
+            through_message: The id of the last message to keep; -1 keeps none. The agent resumes as a fork through this
+                message would.
+            agent_id: The agent to take back; not needed if there is only one.
+
+        Raises:
+            ValueError: If an id is not allowed, or there are several agents and none is named.
+            SessionNotFoundException: If the session, agent or message does not exist.
+            SessionException: If it cannot be written.
+        """
+        rewind.rewind_session(self._database, session_id, through_message, agent_id)
 
     def search_messages(
         self,
@@ -296,6 +325,36 @@ class SQLiteSessionRepository(SessionRepository):
         return search.search_messages(
             self._database, text, session_id=session_id, agent_id=agent_id, metadata=metadata, limit=limit
         )
+
+    def usage(
+        self,
+        *,
+        by: str = "session",
+        metadata: Mapping[str, str] | None = None,
+        after: datetime | str | None = None,
+        before: datetime | str | None = None,
+    ) -> list[UsageSummary]:
+        """Return the tokens that agents and orchestrators have used, as far as the models reported them.
+
+        What a fork has copied counts once, where it was said. Of an orchestrator, the stored state has the tokens of
+        its last run. What was deleted no longer counts.
+
+        Args:
+            by: What to sum up for: `session`, `agent` (or orchestrator), `day`, `month` (both in UTC), `role`, or any
+                other text as a key of the metadata, such as `user_id`.
+            metadata: Only sessions with all of these values.
+            after: Only what was said later: an aware `datetime`, or ISO 8601 text.
+            before: Only what was said earlier; likewise.
+
+        Returns:
+            A summary for each; those with the most tokens come first, days and months in their order.
+
+        Raises:
+            TypeError: If `by` or the metadata hold anything but strings, or a moment is neither a datetime nor text.
+            ValueError: If a moment has no time zone, or is not ISO 8601.
+            SessionException: If the file cannot be read.
+        """
+        return usage.usage(self._database, by=by, metadata=metadata, after=after, before=before)
 
     def export_sessions(
         self,
@@ -404,6 +463,24 @@ class SQLiteSessionRepository(SessionRepository):
         """
         records.update_agent(self._database, session_id, session_agent)
 
+    def update_agent_state(self, session_id: str, agent_id: str, changes: Mapping[str, Any]) -> None:
+        """Merge into the state of an agent, as an administrator or a web page does.
+
+        An agent that is live on these ids becomes stale: its next event raises `StaleSessionException`.
+
+        Args:
+            session_id: The session's id.
+            agent_id: The agent's id.
+            changes: New values by the top-level keys of `agent.state`; None removes a key.
+
+        Raises:
+            TypeError: If the changes are not a mapping.
+            ValueError: If an id is not allowed, or a key is not a string or is blank.
+            SessionNotFoundException: If there is no such agent.
+            SessionException: If a value has no exact form in JSON, or cannot be written.
+        """
+        records.update_agent_state(self._database, session_id, agent_id, changes)
+
     def list_agents(self, session_id: str) -> list[SessionAgent]:
         """Return the agents of a session in the order of their creation; an empty list if there is no session.
 
@@ -469,7 +546,14 @@ class SQLiteSessionRepository(SessionRepository):
         records.update_message(self._database, session_id, agent_id, session_message)
 
     def list_messages(
-        self, session_id: str, agent_id: str, limit: int | None = None, offset: int = 0, **kwargs: Any
+        self,
+        session_id: str,
+        agent_id: str,
+        limit: int | None = None,
+        offset: int = 0,
+        *,
+        last: int | None = None,
+        **kwargs: Any,
     ) -> list[SessionMessage]:
         """Return an agent's messages as they were said, in the order of their ids.
 
@@ -480,6 +564,7 @@ class SQLiteSessionRepository(SessionRepository):
             agent_id: The agent's id.
             limit: How many at most; None is all.
             offset: How many to skip first.
+            last: Only so many at the end, instead of a limit and an offset.
             **kwargs: For future extensions of the interface.
 
         Returns:
@@ -487,10 +572,28 @@ class SQLiteSessionRepository(SessionRepository):
 
         Raises:
             TypeError: If a number is not an integer.
-            ValueError: If an id is not allowed, or a number is negative.
+            ValueError: If an id is not allowed, a number is negative, or there is a limit or an offset beside `last`.
             SessionException: If the file cannot be read.
         """
-        return records.list_messages(self._database, session_id, agent_id, limit, offset)
+        return records.list_messages(self._database, session_id, agent_id, limit, offset, last)
+
+    def read_context(self, session_id: str, agent_id: str, through_message: int | None = None) -> list[Message]:
+        """Return the messages that an agent would resume with, or would have resumed with.
+
+        `list_messages` tells what was said; this is what the model sees of it: trimmed, edited, summarized.
+
+        Args:
+            session_id: The session's id.
+            agent_id: The agent's id.
+            through_message: The id of a message: what the agent would have resumed with just before the next one was
+                added. -1 is the empty beginning, None is now.
+
+        Raises:
+            ValueError: If an id is not allowed.
+            SessionNotFoundException: If there is no such agent or message.
+            SessionException: If the file cannot be read.
+        """
+        return records.read_context(self._database, session_id, agent_id, through_message)
 
     # -- orchestrators --
 

@@ -2,9 +2,7 @@
 
 import argparse
 import sqlite3
-import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import datetime, timezone
 
 from ..database.database import Database
@@ -14,7 +12,7 @@ from ..sessions.delete import delete_session, delete_sessions
 from ..sessions.fork import fork_session
 from ..sessions.listing import Filter, SessionSummary, list_sessions
 from . import output
-from .errors import CommandError
+from .confirmation import confirm
 from .selection import selected_sessions
 from .summaries import counted, pairs, print_summaries, summaries_of
 
@@ -64,20 +62,7 @@ def tag(database: Database, arguments: argparse.Namespace) -> None:
 
 
 def _confirm_deletion(summaries: Sequence[SessionSummary], arguments: argparse.Namespace) -> bool:
-    """Return whether to delete sessions: ask on a terminal, and rely on `--yes` elsewhere."""
+    """Return whether to delete sessions."""
     messages = sum(summary.message_count for summary in summaries)
     what = f"{counted(len(summaries), 'session')} with {counted(messages, 'message')}"
-    if arguments.dry_run:
-        print_summaries(summaries)
-        print(f"{what} would be deleted")
-        return False
-    if arguments.yes:
-        return True
-    if not output.is_terminal(sys.stdin):
-        raise CommandError(f"{what} would be deleted: confirm with --yes, or preview with --dry-run")
-    print_summaries(summaries)
-    with suppress(EOFError):
-        if input(f"Delete {what}? [y/N] ").strip().lower() in ("y", "yes"):
-            return True
-    print("nothing was deleted")
-    return False
+    return confirm(what, lambda: print_summaries(summaries), arguments)

@@ -39,6 +39,7 @@ def _facts(connection: sqlite3.Connection, path: str) -> dict[str, Any]:
             ("agents", "agents"),
             ("messages", "messages"),
             ("orchestrators", "multi_agents"),
+            ("storage_keys", "storage_values"),
         )
     }
     tokens = connection.execute(
@@ -49,6 +50,7 @@ def _facts(connection: sqlite3.Connection, path: str) -> dict[str, Any]:
         for name in ("freelist_count", "page_count", "page_size", "user_version")
     )
     newest = Filter({}).select(connection, 1)
+    (stored,) = connection.execute("SELECT coalesce(sum(size), 0) FROM storage_values").fetchone()
     (oldest,) = connection.execute("SELECT min(created_at) FROM sessions").fetchone()
     return {
         "file": path,
@@ -57,6 +59,7 @@ def _facts(connection: sqlite3.Connection, path: str) -> dict[str, Any]:
         "wal_bytes": _size_of(f"{path}-wal"),
         "schema_version": version,
         **counts,
+        "storage_bytes": stored,
         "input_tokens": tokens[0],
         "output_tokens": tokens[1],
         "oldest_session": oldest,

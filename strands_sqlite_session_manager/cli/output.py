@@ -1,5 +1,6 @@
 """What the commands print: for people on a terminal, or for programs."""
 
+import itertools
 import json
 import os
 import re
@@ -55,29 +56,42 @@ def print_json(value: Any) -> None:
     print(safe_json(json.dumps(value, ensure_ascii=False, default=repr)))
 
 
-def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows in aligned columns, numbers to the right, each line cut to the terminal's width."""
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], bars: Iterable[str] = ()) -> None:
+    """Print rows in aligned columns, numbers to the right, each line cut to the terminal's width.
+
+    Args:
+        headings: What stands above the columns.
+        rows: The cells of each row.
+        bars: What follows the first rows, for which there is space.
+    """
     cells = [[safe(cell) for cell in row] for row in rows]
-    widths = [max(map(_width, column)) for column in zip(headings, *cells, strict=True)]
+    widths = [max(map(width, column)) for column in zip(headings, *cells, strict=True)]
     numeric = [
-        bool(cells) and all(cell.replace(",", "").isdigit() for cell in column) for column in zip(*cells, strict=True)
+        bool(cells) and all(cell.replace(",", "").isdigit() or not cell for cell in column)
+        for column in zip(*cells, strict=True)
     ]
     print(style(cut(_line(headings, widths, numeric or [False] * len(headings))), "bold"))
-    for row in cells:
-        print(cut(_line(row, widths, numeric)))
+    for row, bar in itertools.zip_longest(cells, bars, fillvalue=""):
+        line = cut(_line(row, widths, numeric))
+        print(f"{line}  {bar}" if bar else line)
+
+
+def columns() -> int:
+    """Return how many columns the terminal has."""
+    return shutil.get_terminal_size().columns
 
 
 def cut(line: str) -> str:
     """Return as much of a line as fits on the terminal; all of it if the output is not a terminal."""
     if not is_terminal(sys.stdout):
         return line
-    columns = shutil.get_terminal_size().columns
-    if _width(line) <= columns:
+    space = columns()
+    if width(line) <= space:
         return line
     taken = 0
     for index, character in enumerate(line):
-        taken += _width(character)
-        if taken >= columns:
+        taken += width(character)
+        if taken >= space:
             return f"{line[:index]}…"
     return line
 
@@ -97,17 +111,17 @@ def progress(label: str) -> Callable[[int, int | None], None] | None:
 
 def _line(cells: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:
     padded = [
-        " " * (width - _width(cell)) + cell if right else cell + " " * (width - _width(cell))
-        for cell, width, right in zip(cells, widths, numeric, strict=True)
+        " " * (space - width(cell)) + cell if right else cell + " " * (space - width(cell))
+        for cell, space, right in zip(cells, widths, numeric, strict=True)
     ]
     return "  ".join(padded).rstrip()
 
 
-def _width(text: str) -> int:
+def width(text: str) -> int:
     """Return how many columns a text takes on a terminal."""
     if text.isascii():
         return len(text)
     return sum(
-        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        0 if unicodedata.combining(character) else 2 if unicodedata.east_asianwidth(character) in "WF" else 1
         for character in text
     )

@@ -2,20 +2,17 @@
 
 import argparse
 import functools
-import re
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any, NoReturn
 
 from .. import __version__
 from ..database import files
-from . import editing, jsonl, maintenance, reading
+from . import editing, jsonl, maintenance, reading, storage
 from .conversation import FORMATS
 from .copy import copy
 from .opening import on_database
 from .output import safe
-
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+from .usage import usage_
 
 
 class _Parser(argparse.ArgumentParser):
@@ -93,6 +90,24 @@ def build_parser() -> argparse.ArgumentParser:
     _add_limit(command, 50, "at most this many messages (default: 50)")
     _add_json(command)
 
+    command = add(
+        "usage",
+        reads(usage_),
+        "show how many tokens were used",
+        "usage",
+        "usage --by user_id --since 30d",
+        "usage --by day --metadata user_id=42 --json",
+    )
+    command.add_argument(
+        "--by",
+        metavar="WHAT",
+        default="session",
+        help="session, agent, day, month, role, or a key of the metadata (default: session)",
+    )
+    _add_metadata(command)
+    _add_times(command, "only what was said")
+    _add_json(command)
+
     command = add("stats", reads(maintenance.stats), "show what the file holds", "stats", "stats --json")
     _add_json(command)
 
@@ -127,7 +142,7 @@ def build_parser() -> argparse.ArgumentParser:
         "prune --older-than 30d --dry-run",
         "prune --older-than 30d --metadata app=demo --yes",
     )
-    command.add_argument("--older-than", metavar="AGE", type=_age, required=True, help="such as 90m, 12h, 30d or 4w")
+    command.add_argument("--older-than", metavar="AGE", type=times.age, required=True, help="such as 90m, 12h, 30d or 4w")
     _add_metadata(command)
     _add_confirmation(command)
 
@@ -191,6 +206,16 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--region", metavar="REGION", help="the AWS region")
 
     command = add(
+        "storage",
+        on_database(storage.list_, read_only=True),
+        "look after what SQLiteStorage keeps: snapshots, offloaded context, memory",
+        "storage list session/",
+        "storage get memory/notes.md > notes.md",
+        "storage delete session/my-session/ --yes",
+    )
+    _add_storage_commands(command)
+
+    command = add(
         "backup", reads(maintenance.backup), "copy the file while it is in use", "backup /backups/sessions-monday.db"
     )
     command.add_argument("destination", metavar="DEST", help="the file to create")
@@ -205,6 +230,29 @@ def build_parser() -> argparse.ArgumentParser:
         "vacuum",
     )
     return parser
+
+
+def _add_storage_commands(parser: argparse.ArgumentParser) -> None:
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(name: str, run: Callable[[argparse.Namespace], None], help_: str) -> argparse.ArgumentParser:
+        command = subparsers.add_parser(name, help=help_, description=f"{help_[0].upper()}{help_[1:]}.")
+        _add_db(command, argparse.SUPPRESS)
+        command.set_defaults(run=run)
+        return command
+
+    command = add(
+        "list", on_database(storage.list_, read_only=True), "list keys, their sizes, and when they were written"
+    )
+    command.add_argument("prefix", metavar="PREFIX", nargs="?", default="", help="only keys that begin with this")
+    _add_json(command)
+
+    command = add("get", on_database(storage.get, read_only=True), "write the value under a key to standard output")
+    command.add_argument("key", metavar="KEY", help="the key")
+
+    command = add("delete", on_database(storage.delete, read_only=False), "delete keys with their values")
+    command.add_argument("key", metavar="KEY", help="the key; with a / at its end, all keys that begin with it")
+    _add_confirmation(command)
 
 
 def _add_db(parser: argparse.ArgumentParser, default: Any) -> None:
@@ -235,6 +283,12 @@ def _add_metadata(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_times(parser: argparse.ArgumentParser, what: str) -> None:
+    when = "this moment: an age such as 2h or 7d, or a date such as 2026-05-01"
+    parser.add_argument("--since", metavar="WHEN", type=times.moment, help=f"{what} after {when}")
+    parser.add_argument("--before", metavar="WHEN", type=times.moment, help=f"{what} before {when}")
+
+
 def _add_confirmation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     parser.add_argument("--dry-run", action="store_true", help="only show what would be deleted")
@@ -245,13 +299,6 @@ def _pair(argument: str) -> tuple[str, str]:
     if not key or not equals:
         raise argparse.ArgumentTypeError(f"must be KEY=VALUE, not {argument!r}")
     return key, value
-
-
-def _age(argument: str) -> timedelta:
-    match = re.fullmatch(r"(\d{1,4})([mhdw])", argument)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"must be a number and a unit, such as 90m, 12h, 30d or 4w, not {argument!r}")
-    return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
 def _count(argument: str) -> int:

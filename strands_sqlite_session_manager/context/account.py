@@ -11,18 +11,17 @@ import random
 import sqlite3
 import weakref
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from .. import errors
-from ..database.database import FAILURES, Database, Row
-from ..database.locks import FOREVER, hold, is_mine, locked, new_lock
+from ..database.database import Database, Row
+from ..database.event_loops import ended, result_of
+from ..database.locks import FOREVER, hold, is_mine, new_lock
 from ..database.writers import Write
 
 _T = TypeVar("_T")
 _PAUSE = 0.002  # seconds until an event loop looks again whether another thread is done with the same account
-_GRACE = 0.5  # seconds that a canceled task still waits for its write: there may be no next event to store it with
 
 
 class StaleError(Exception):
@@ -96,9 +95,9 @@ class Account:
             if write is None:
                 return
             if is_ours:
-                await self._wait(write)
+                await result_of(self._database, write)
                 return
-            await _ended(write)
+            await ended(write)
 
     def update(self, work: Callable[[], _T]) -> _T:
         """Return what `work` returns, called when the account is settled and no event changes it."""
@@ -139,26 +138,6 @@ class Account:
         self._adopt(change)
         return None, True
 
-    async def _wait(self, write: Write) -> None:
-        outcome = write.outcome
-        assert outcome is not None
-        try:
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(_ended(write), write.settings.timeout)
-            if outcome.withdraw():
-                raise self._database.failure(locked())
-            await _ended(write)
-        except asyncio.CancelledError:
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(_ended(write), _GRACE)
-            raise
-        finally:  # also when the event loop is given up with this task in it
-            outcome.withdraw()
-        if isinstance(outcome.error, FAILURES):
-            raise self._database.failure(outcome.error) from outcome.error
-        if outcome.error is not None:
-            raise outcome.error
-
     def _expect(self, change: Change) -> Write:
         write = Write(change.work, self._database.settings, change.is_statement)
         self._pending = (change, write)
@@ -177,25 +156,6 @@ class Account:
             self._adopt(change)
         else:
             self._pending = None
-
-
-async def _ended(write: Write) -> None:
-    """Wait in an event loop until a queued write has ended."""
-    if write.outcome is None:
-        return
-    loop = asyncio.get_running_loop()
-    ended = loop.create_future()
-
-    def tell() -> None:
-        if not ended.done():
-            ended.set_result(None)
-
-    def tell_loop() -> None:
-        with suppress(RuntimeError):  # it was closed meanwhile
-            loop.call_soon_threadsafe(tell)
-
-    write.outcome.call_back(tell_loop)
-    await ended
 
 
 def new_revision() -> int:

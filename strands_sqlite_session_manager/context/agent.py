@@ -8,7 +8,7 @@ known ones. Otherwise another writer was there.
 """
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from ..database.identifiers import LAST_MESSAGE_ID
 from ..database.tables import AGENTS, MESSAGES
 from ..database.values import decode, encode, exact_copy, is_same, timestamp, to_json
 from .account import Account, Change, StaleError, new_revision
+from .checkpoints import EDITED_FORM, SAID_FORM, parts_by_upstreams_rule, rows_of
 from .ranges import Finder, Held, locate, read_context, write_context
 from .strands_private import AgentColumns, StateVersion
 
@@ -171,35 +172,25 @@ class LiveAgent(Account):
         """
         held = Held()
         if self._stored.context is None:
-            for message in prepended:
-                copy = exact_copy(message, "conversation_manager_state")
-                held.add(message, copy, self._encode(copy, "conversation_manager_state"))
-            said = "coalesce(redact_message, message)"
-            self._add_rows(held, connection, said, "ORDER BY message_id LIMIT -1 OFFSET ?", (offset,))
+            parts = parts_by_upstreams_rule(connection, self._keys, prepended, offset)
+            form = SAID_FORM
         else:
-            form = "coalesce(edited_message, redact_message, message)"
-            for part in read_context(self._stored.context, *self._where("context")):
-                if not isinstance(part, list):
-                    # A summary is the conversation manager's own object, as it was before.
-                    message = next((own for own in prepended if own == part), part)
-                    copy = exact_copy(message, "context")
-                    held.add(message, copy, self._encode(copy, "context"))
-                elif part[1] is None:
-                    self._add_rows(held, connection, form, "AND message_id >= ? ORDER BY message_id", part[:1])
-                else:
-                    between = "AND message_id BETWEEN ? AND ? ORDER BY message_id"
-                    self._add_rows(held, connection, form, between, part)
+            # A summary is the conversation manager's own object, as it was before.
+            parts = [
+                next((own for own in prepended if own == part), part)
+                for part in read_context(self._stored.context, *self._where("context"))
+            ]
+            form = EDITED_FORM
+        for part in parts:
+            if isinstance(part, list):
+                for message_id, text in rows_of(connection, self._keys, part, form):
+                    message = decode(text, *self._where(f"message {message_id}"))
+                    held.add(message, exact_copy(message, "message"), message_id)
+            else:
+                copy = exact_copy(part, "context")
+                held.add(part, copy, self._encode(copy, "context"))
         self._stored = replace(self._stored, held=held)
         return list(held.objects)
-
-    def _add_rows(
-        self, held: Held, connection: sqlite3.Connection, form: str, condition: str, parameters: Sequence[Any]
-    ) -> None:
-        for message_id, text in connection.execute(
-            f"SELECT message_id, {form} FROM messages WHERE {_THIS} {condition}", (*self._keys, *parameters)
-        ).fetchall():
-            message = decode(text, *self._where(f"message {message_id}"))
-            held.add(message, exact_copy(message, "message"), message_id)
 
     # -- events --
 
@@ -389,16 +380,15 @@ class LiveAgent(Account):
             now_held, edited = locate(before.held if held is None else held, messages, places, self._encode)
             context = write_context(now_held.sources, next_id)
         revision = new_revision()
-        guard = (
+        update = (
             "UPDATE agents SET revision = ?, updated_at = ?, context = ?,"
-            f" {', '.join(f'{name} = coalesce(?, {name})' for name in COLUMNS)} WHERE {_THIS} AND revision = ?"
+            f" {', '.join(f'{name} = coalesce(?, {name})' for name in COLUMNS)} WHERE {_THIS}",
+            (revision, timestamp(), context, *texts, *self._keys),
+        )
+        known = (
+            f"SELECT 1 FROM agents WHERE {_THIS} AND revision = ?"
             f" AND NOT EXISTS (SELECT 1 FROM messages WHERE {_THIS} AND message_id >= ?)",
-            (
-                *(revision, timestamp(), context),
-                *texts,
-                *(*self._keys, before.revision),
-                *(*self._keys, before.next_id),
-            ),
+            (*self._keys, before.revision, *self._keys, before.next_id),
         )
         rows = [
             (*self._keys, message_id, append.created_at, append.created_at, append.text, None, None)
@@ -407,11 +397,12 @@ class LiveAgent(Account):
         edits = [(text, *self._keys, message_id) for message_id, text in edited.items()]
 
         def write(connection: sqlite3.Connection) -> None:
-            if not connection.execute(*guard).rowcount:
+            if not connection.execute(*known).fetchone():
                 raise StaleError
             for statement in before.rewrites:
                 connection.execute(*statement)
             connection.executemany(MESSAGES.insert, rows)
+            connection.execute(*update)  # behind the messages: what it replaces was so until the last of them was added
             connection.executemany(f"UPDATE messages SET edited_message = ? WHERE {_THIS} AND message_id = ?", edits)
 
         def adopt() -> None:

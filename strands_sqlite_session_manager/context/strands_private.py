@@ -6,7 +6,7 @@
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from strands.hooks import AfterInvocationEvent, HookCallback, HookRegistry, events, registry
 from strands.session.file_session_manager import FileSessionManager
@@ -119,6 +119,11 @@ def fix_broken_tool_use(manager: RepositorySessionManager, messages: list[Messag
     return manager._fix_broken_tool_use(messages)
 
 
+def as_resumed(messages: list[Message]) -> list[Message]:
+    """Do the same without a manager."""
+    return fix_broken_tool_use(object.__new__(RepositorySessionManager), messages)
+
+
 class Hooks:
     """Stands between upstream's `SessionManager.register_hooks` and an agent's hooks.
 
@@ -185,3 +190,22 @@ def file_agent_path(manager: FileSessionManager, session_id: str, agent_id: str)
 def s3_session_path(manager: S3SessionManager, session_id: str) -> str:
     """Return the prefix of a session's keys."""
     return manager._get_session_path(session_id)
+
+
+class StorageMarks(NamedTuple):
+    """What Strands looks for at a storage.
+
+    Attributes:
+        namespaced: The value of `_namespaced` of a storage whose keys have a prefix already.
+        ephemeral: The value of `_ephemeral` of a storage that ends with the process; None where Strands does not ask.
+    """
+
+    namespaced: object
+    ephemeral: object
+
+
+def storage_marks() -> StorageMarks:
+    """Return the marks of the installed Strands, which has storages (1.48 and newer)."""
+    from strands.storage import storage
+
+    return StorageMarks(storage._NAMESPACED, getattr(storage, "_EPHEMERAL", None))

@@ -91,6 +91,22 @@ class Database:
         self._is_closed = True
         self._finalizer()
 
+    def arguments(self) -> dict[str, Any]:
+        """Return the keyword arguments that open the same file in the same way, in this process or another one.
+
+        Raises:
+            TypeError: If the database is in memory, or was opened with a `connect` function.
+        """
+        if self.path == files.MEMORY:
+            raise TypeError(":memory: | a database in memory cannot be pickled or copied: use a file")
+        if self.connect is not None:
+            raise TypeError(
+                f"{self.path} | what was opened with `connect` cannot be pickled or copied, since the function may"
+                " hold a key: open the file again where you need it"
+            )
+        arguments = {"db_path": self.path, "synchronous": self.settings.synchronous, "timeout": self.settings.timeout}
+        return {**arguments, "read_only": True} if self.read_only else arguments
+
     @overload
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]: ...
 

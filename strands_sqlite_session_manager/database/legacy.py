@@ -102,6 +102,8 @@ _COLUMNS: dict[str, dict[str, Callable[[dict[str, Any]], str | None]]] = {
     "sessions": {
         "session_type": lambda data: str(data.get("session_type", "AGENT")),
         "active_at": lambda data: "",  # a trigger fills it
+        "forked_from": lambda data: None,
+        "forked_through": lambda data: None,
     },
     "agents": {
         "state": _column("state"),

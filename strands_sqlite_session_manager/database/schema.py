@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from .. import errors
 from . import files, legacy
-from .tables import TABLES
+from .tables import AGENT_VERSIONS, MESSAGE_VERSIONS, STORAGE_TABLES, TABLES
 from .transactions import transact
 from .views import VIEWS
 
@@ -19,6 +19,8 @@ PAGE_SIZE = 4096  # bytes; `python -m tests.benchmarks table` compares sizes
 _INDEXES = (
     "CREATE INDEX sessions_by_activity ON sessions (active_at, session_id)",
     "CREATE INDEX session_metadata_by_value ON session_metadata (key, value, session_id)",
+    "CREATE INDEX sessions_by_origin ON sessions (forked_from, session_id) WHERE forked_from IS NOT NULL",
+    "CREATE INDEX storage_parts_by_block ON storage_parts (block_id)",
 )
 
 
@@ -32,6 +34,46 @@ END
 """
 
 
+_LAST = "(SELECT max(message_id) AS last FROM messages WHERE session_id = new.session_id AND agent_id = new.agent_id)"
+_VERSIONED = tuple(column for column in AGENT_VERSIONS.columns if column not in AGENT_VERSIONS.keys)
+
+# Whatever writes to an agent or a message keeps what was there until the message that is the last one now was added.
+# Two changes behind one message are one: nobody can return to what was between them.
+_AGENT_VERSION = f"""
+CREATE TRIGGER agents_version AFTER UPDATE OF {", ".join(_VERSIONED)} ON agents
+WHEN {" OR ".join(f"old.{column} IS NOT new.{column}" for column in _VERSIONED)} BEGIN
+    INSERT INTO agent_versions ({", ".join(AGENT_VERSIONS.columns)})
+    SELECT
+        old.session_id,
+        old.agent_id,
+        last,
+        {", ".join(
+            f"CASE WHEN old.{column} IS NOT new.{column} THEN coalesce(old.{column}, '[]') END" for column in _VERSIONED
+        )}
+    FROM {_LAST} WHERE last IS NOT NULL
+    ON CONFLICT ({", ".join(AGENT_VERSIONS.keys)}) DO UPDATE
+    SET {", ".join(f"{column} = coalesce({column}, excluded.{column})" for column in _VERSIONED)};
+END
+"""
+_MESSAGE_VERSION = f"""
+CREATE TRIGGER messages_version AFTER UPDATE OF edited_message ON messages
+WHEN old.edited_message IS NOT new.edited_message
+    AND old.message IS new.message AND old.redact_message IS new.redact_message BEGIN
+    INSERT INTO message_versions ({", ".join(MESSAGE_VERSIONS.columns)})
+    SELECT old.session_id, old.agent_id, old.message_id, last, old.edited_message
+    FROM {_LAST} WHERE last > old.message_id
+    ON CONFLICT ({", ".join(MESSAGE_VERSIONS.keys)}) DO NOTHING;
+END
+"""
+# What was said or redacted anew was so at every moment: nothing of the old text stays.
+_NO_VERSIONS = """
+CREATE TRIGGER messages_rewritten AFTER UPDATE OF message, redact_message ON messages
+WHEN old.message IS NOT new.message OR old.redact_message IS NOT new.redact_message BEGIN
+    DELETE FROM message_versions
+    WHERE session_id = old.session_id AND agent_id = old.agent_id AND message_id = old.message_id;
+END
+"""
+
 _TRIGGERS = (
     _activity_trigger("sessions", "INSERT"),
     _activity_trigger("agents", "INSERT"),
@@ -40,6 +82,9 @@ _TRIGGERS = (
     _activity_trigger("messages", "UPDATE OF updated_at"),
     _activity_trigger("multi_agents", "INSERT"),
     _activity_trigger("multi_agents", "UPDATE"),
+    _AGENT_VERSION,
+    _MESSAGE_VERSION,
+    _NO_VERSIONS,
 )
 
 
@@ -47,7 +92,7 @@ def _create(connection: sqlite3.Connection) -> None:
     upgrading = legacy.is_layout(connection)
     if upgrading:
         legacy.set_aside(connection)
-    for statement in (*(table.ddl for table in TABLES), *_INDEXES, *_TRIGGERS, *VIEWS):
+    for statement in (*(table.ddl for table in (*TABLES, *STORAGE_TABLES)), *_INDEXES, *_TRIGGERS, *VIEWS):
         connection.execute(statement)
     if upgrading:
         legacy.move_in(connection)

@@ -1,7 +1,7 @@
 """The tables: their hand-written DDL, and what the rest of the code knows of their columns.
 
-Every table has a rowid. Clustered by their keys, messages of more than 1 KB would spill to overflow pages and double
-the file (`python -m tests.benchmarks table` measures it).
+Every table of a session has a rowid. Clustered by their keys, messages of more than 1 KB would spill to overflow pages
+and double the file (`python -m tests.benchmarks table` measures it).
 """
 
 import re
@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Table:
-    """One table of a session's rows.
+    """One table.
 
     Attributes:
         name: Its name.
-        keys: The columns that identify a row, the session's id first.
+        keys: The columns that identify a row, in a table of sessions the session's id first.
         ddl: The statement that creates it, one column a line.
         json: The columns that hold JSON.
         columns: All columns that hold what was stored, in order. Left out are those that SQLite or a trigger fills:
@@ -37,7 +37,8 @@ class Table:
         object.__setattr__(self, "insert", f"INSERT INTO {self.name} ({', '.join(stored)}) VALUES ({parameters})")
 
 
-# `active_at` is the last activity, kept by triggers (`schema.py`).
+# `active_at` is the last activity, kept by triggers (`schema.py`). A fork knows the session that it is of, and the last
+# message that was copied if that was asked for; it stays a fork when the other is deleted.
 SESSIONS = Table(
     "sessions",
     ("session_id",),
@@ -47,7 +48,9 @@ CREATE TABLE sessions (
     session_type TEXT NOT NULL,
     created_at TEXT NOT NULL,
     updated_at TEXT NOT NULL,
-    active_at TEXT NOT NULL DEFAULT ''
+    active_at TEXT NOT NULL DEFAULT '',
+    forked_from TEXT,
+    forked_through INTEGER
 )
 """,
 )
@@ -129,5 +132,88 @@ CREATE TABLE multi_agents (
     json=frozenset({"state"}),
 )
 
-TABLES = (SESSIONS, METADATA, AGENTS, MESSAGES, MULTI_AGENTS)
+# What an agent had until a message was added to its history: a row for each message behind which something changed,
+# with the columns that did. A `context` that was NULL is `[]`. Triggers (`schema.py`) write this table and the next
+# one, and `context/checkpoints.py` reads them.
+AGENT_VERSIONS = Table(
+    "agent_versions",
+    ("session_id", "agent_id", "before_message_id"),
+    """
+CREATE TABLE agent_versions (
+    session_id TEXT NOT NULL,
+    agent_id TEXT NOT NULL,
+    before_message_id INTEGER NOT NULL,
+    state TEXT,
+    conversation_manager_state TEXT,
+    internal_state TEXT,
+    context TEXT,
+    PRIMARY KEY (session_id, agent_id, before_message_id),
+    FOREIGN KEY (session_id, agent_id) REFERENCES agents ON DELETE CASCADE
+)
+""",
+    json=frozenset({"state", "conversation_manager_state", "internal_state", "context"}),
+)
+
+# In which form the agent held a message until another was added; NULL is as it was said.
+MESSAGE_VERSIONS = Table(
+    "message_versions",
+    ("session_id", "agent_id", "message_id", "before_message_id"),
+    """
+CREATE TABLE message_versions (
+    session_id TEXT NOT NULL,
+    agent_id TEXT NOT NULL,
+    message_id INTEGER NOT NULL,
+    before_message_id INTEGER NOT NULL,
+    edited_message TEXT,
+    PRIMARY KEY (session_id, agent_id, message_id, before_message_id),
+    FOREIGN KEY (session_id, agent_id) REFERENCES agents ON DELETE CASCADE
+)
+""",
+    json=frozenset({"edited_message"}),
+)
+
+TABLES = (SESSIONS, METADATA, AGENTS, MESSAGES, MULTI_AGENTS, AGENT_VERSIONS, MESSAGE_VERSIONS)
+"""Parents first."""
+
+# What `SQLiteStorage` keeps, see `blobs/`. It belongs to no session.
+STORAGE_VALUES = Table(
+    "storage_values",
+    ("key",),
+    """
+CREATE TABLE storage_values (
+    value_id INTEGER PRIMARY KEY,
+    key TEXT NOT NULL UNIQUE,
+    size INTEGER NOT NULL,
+    updated_at TEXT NOT NULL
+)
+""",
+)
+
+STORAGE_BLOCKS = Table(
+    "storage_blocks",
+    ("hash",),
+    """
+CREATE TABLE storage_blocks (
+    block_id INTEGER PRIMARY KEY,
+    hash BLOB NOT NULL UNIQUE,
+    data BLOB NOT NULL
+)
+""",
+)
+
+# Clustered by its key: its rows are a few bytes, and those of a value are read together.
+STORAGE_PARTS = Table(
+    "storage_parts",
+    ("value_id", "position"),
+    """
+CREATE TABLE storage_parts (
+    value_id INTEGER NOT NULL REFERENCES storage_values ON DELETE CASCADE,
+    position INTEGER NOT NULL,
+    block_id INTEGER NOT NULL REFERENCES storage_blocks,
+    PRIMARY KEY (value_id, position)
+) WITHOUT ROWID
+""",
+)
+
+STORAGE_TABLES = (STORAGE_VALUES, STORAGE_BLOCKS, STORAGE_PARTS)
 """Parents first."""

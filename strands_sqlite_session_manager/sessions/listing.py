@@ -8,12 +8,13 @@ from datetime import datetime, timezone
 
 from .. import errors
 from ..database.database import MAX_INTEGER, Database, Row
+from ..database.identifiers import validate_id
 from ..database.values import decode
 from .metadata import check_metadata, condition, read_metadata
 from .text import texts
 
 _PREVIEW = 100  # characters
-_END_OF_TIME = "\U0010ffff"  # sorts after every other text
+END_OF_TIME = "\U0010ffff"  # sorts after every other text
 _FEW = 2000  # sessions that are looked at one by one rather than sorted
 
 
@@ -32,6 +33,8 @@ class SessionSummary:
         multi_agent_ids: Its orchestrators, in the order of their creation.
         message_count: How many messages its agents have together.
         preview: The start of the first text that the user said, on one line; empty if there is none.
+        forked_from: The id of the session that this one is a fork of, which may have been deleted; None if it is none.
+        forked_through: The last message that the fork was asked to copy; None if all were.
     """
 
     session_id: str
@@ -43,6 +46,8 @@ class SessionSummary:
     multi_agent_ids: list[str]
     message_count: int
     preview: str
+    forked_from: str | None = None
+    forked_through: int | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Filter:
 
     metadata: Mapping[str, str | None]
     after: str = ""
-    before: str = _END_OF_TIME
+    before: str = END_OF_TIME
 
     @classmethod
     def of(
@@ -68,8 +73,8 @@ class Filter:
         """
         return cls(
             check_metadata(metadata),
-            "" if updated_after is None else _moment(updated_after, "updated_after"),
-            _END_OF_TIME if updated_before is None else _moment(updated_before, "updated_before"),
+            "" if updated_after is None else moment(updated_after, "updated_after"),
+            END_OF_TIME if updated_before is None else moment(updated_before, "updated_before"),
         )
 
     def select(self, connection: sqlite3.Connection, limit: int = MAX_INTEGER, offset: int = 0) -> list[Row]:
@@ -139,6 +144,17 @@ def list_sessions(
     )
 
 
+def read_session_summary(database: Database, session_id: str) -> SessionSummary | None:
+    """Return the summary of a session, or None if there is none."""
+    validate_id(session_id, "session")
+
+    def read(connection: sqlite3.Connection) -> SessionSummary | None:
+        exists = connection.execute("SELECT 1 FROM sessions WHERE session_id = ?", (session_id,)).fetchone()
+        return summarize(connection, session_id) if exists else None
+
+    return database.snapshot(read)
+
+
 def summarize(connection: sqlite3.Connection, session_id: str) -> SessionSummary:
     """Return the summary of a session.
 
@@ -146,14 +162,14 @@ def summarize(connection: sqlite3.Connection, session_id: str) -> SessionSummary
         SessionNotFoundException: If there is no such session.
     """
     row = connection.execute(
-        "SELECT session_type, created_at, active_at,"
+        "SELECT session_type, created_at, active_at, forked_from, forked_through,"
         " (SELECT count(*) FROM messages WHERE session_id = sessions.session_id)"
         " FROM sessions WHERE session_id = ?",
         (session_id,),
     ).fetchone()
     if row is None:
         raise errors.SessionNotFoundException(f"Session {session_id} does not exist")
-    session_type, created_at, active_at, message_count = row
+    session_type, created_at, active_at, forked_from, forked_through, message_count = row
     agent_ids = ids_of(connection, "agents", session_id)
     beginnings = [_first_user_text(connection, session_id, agent_id) for agent_id in agent_ids]
     return SessionSummary(
@@ -166,6 +182,8 @@ def summarize(connection: sqlite3.Connection, session_id: str) -> SessionSummary
         ids_of(connection, "multi_agents", session_id),
         message_count,
         min((beginning for beginning in beginnings if beginning), default=("", ""), key=lambda found: str(found[0]))[1],
+        forked_from,
+        forked_through,
     )
 
 
@@ -192,19 +210,19 @@ def _first_user_text(connection: sqlite3.Connection, session_id: str, agent_id: 
     return None
 
 
-def _moment(value: datetime | str, name: str) -> str:
+def moment(value: datetime | str, name: str) -> str:
     """Return a moment as the file holds it."""
-    moment = value
+    found = value
     if isinstance(value, str):
         try:
-            moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
+            found = datetime.fromisoformat(value.replace("Z", "+00:00"))
         except ValueError as error:
             raise ValueError(f"{name}=<{value}> | must be ISO 8601, such as 2026-05-01T00:00:00+00:00") from error
-    if not isinstance(moment, datetime):
+    if not isinstance(found, datetime):
         raise TypeError(f"{name}=<{type(value).__name__}> | must be a datetime or ISO 8601 text")
-    if moment.utcoffset() is None:
+    if found.utcoffset() is None:
         raise ValueError(f"{name}=<{value}> | must have a time zone")
     try:
-        return moment.astimezone(timezone.utc).isoformat()
+        return found.astimezone(timezone.utc).isoformat()
     except OverflowError:  # the first or the last day of the calendar
-        return "" if moment.year == 1 else _END_OF_TIME
+        return "" if found.year == 1 else END_OF_TIME

@@ -8,11 +8,12 @@ from contextlib import closing
 from typing import Any
 
 from .. import errors
+from ..blobs.examination import examine as examine_blobs
 from ..context.ranges import is_context
 from ..database import files
 from ..database.connections import open_raw
 from ..database.database import Database
-from ..database.tables import METADATA, TABLES, Table
+from ..database.tables import METADATA, STORAGE_PARTS, TABLES, Table
 
 _STEP = 1000  # pages that are copied between two calls of `progress`
 
@@ -64,6 +65,7 @@ def check(database: Database) -> list[str]:
             *_no_text(connection),
             *_unnumbered(connection),
             *_gaps(connection),
+            *examine_blobs(connection),
         ]
 
     return database.snapshot(examine)
@@ -72,6 +74,8 @@ def check(database: Database) -> list[str]:
 def _orphans(connection: sqlite3.Connection) -> Iterator[str]:
     known = {table.name: table for table in TABLES}
     for name, rowid, parent, _ in connection.execute("PRAGMA foreign_key_check").fetchall():
+        if name == STORAGE_PARTS.name:
+            continue  # `examine_blobs` tells more
         if name not in known:
             yield f"A row of {name} belongs to no row of {parent}."
             continue
@@ -157,5 +161,9 @@ def _name(table: Table, keys: tuple[Any, ...]) -> str:
         return f"Session {session_id!r}"
     if table.name == "messages":
         return f"Message {others[1]} of agent {others[0]!r} in session {session_id!r}"
+    if table.name == "agent_versions":
+        return f"Agent {others[0]!r} of session {session_id!r} before message {others[1]}"
+    if table.name == "message_versions":
+        return f"Message {others[1]} of agent {others[0]!r} in session {session_id!r} before message {others[2]}"
     kind = {"agents": "Agent", "multi_agents": "Orchestrator", "session_metadata": "Metadata key"}[table.name]
     return f"{kind} {others[0]!r} of session {session_id!r}"

@@ -5,18 +5,20 @@ so that every caller is refused alike.
 """
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from strands.types.content import Message
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
 from .. import errors
-from ..context.strands_private import internal_state_of
+from ..context.checkpoints import read_checkpoint, read_messages
+from ..context.strands_private import as_resumed, internal_state_of
 from ..database.database import Database, Row
 from ..database.identifiers import validate_id, validate_message_id
 from ..database.tables import AGENTS, MESSAGES, MULTI_AGENTS, SESSIONS
-from ..database.values import UnreadableError, decode, decode_state, encode, encode_state, timestamp
+from ..database.values import UnreadableError, decode, decode_state, encode, encode_state, exact_copy, timestamp
 from .listing import check_range
 
 _AGENT = "agent_id, state, conversation_manager_state, internal_state, created_at, updated_at"
@@ -48,7 +50,7 @@ def read_session(database: Database, session_id: str) -> Session | None:
 def session_row(session: Session) -> Row:
     """Return a session as a row of `sessions`."""
     session_id = validate_id(session.session_id, "session")
-    return session_id, SessionType(session.session_type).value, session.created_at, session.updated_at, ""
+    return session_id, SessionType(session.session_type).value, session.created_at, session.updated_at, "", None, None
 
 
 # -- agents --
@@ -105,6 +107,30 @@ def update_agent(database: Database, session_id: str, agent: SessionAgent) -> tu
 
     agent.created_at, before, after = database.transaction(update)
     return before, after
+
+
+def update_agent_state(database: Database, session_id: str, agent_id: str, changes: Mapping[str, Any]) -> None:
+    """Merge into the state of an agent; see `SQLiteSessionRepository.update_agent_state`."""
+    keys = (validate_id(session_id, "session"), validate_id(agent_id, "agent"))
+    if not isinstance(changes, Mapping):
+        raise TypeError(f"changes=<{type(changes).__name__}> | must be a mapping")
+    for key in changes:
+        if not isinstance(key, str) or not key.strip():  # Strands' rule for keys of a state
+            raise ValueError(f"changes[{key!r}] | keys must be strings that are not blank")
+    merged = exact_copy(dict(changes), "changes")
+
+    def update(connection: sqlite3.Connection) -> None:
+        row = connection.execute(f"SELECT state FROM agents WHERE {_THIS_AGENT}", keys).fetchone()
+        if row is None:
+            raise errors.SessionNotFoundException(f"Agent {agent_id} in session {session_id} does not exist")
+        state = decode(row[0], "the state of agent", agent_id, "in session", session_id) | merged
+        state = {key: value for key, value in state.items() if key not in merged or value is not None}
+        connection.execute(
+            f"UPDATE agents SET updated_at = ?, state = ?, revision = random() >> 2 WHERE {_THIS_AGENT}",
+            (timestamp(), encode(state, "state"), *keys),
+        )
+
+    database.transaction(update)
 
 
 def list_agents(database: Database, session_id: str) -> list[SessionAgent]:
@@ -203,14 +229,37 @@ def update_message(database: Database, session_id: str, agent_id: str, message: 
 
 
 def list_messages(
-    database: Database, session_id: str, agent_id: str, limit: int | None, offset: int
+    database: Database, session_id: str, agent_id: str, limit: int | None, offset: int, last: int | None = None
 ) -> list[SessionMessage]:
     """Return an agent's messages as they were said, in the order of their ids."""
+    if last is not None:
+        if limit is not None or offset != 0:
+            raise ValueError(f"last=<{last}> | goes without a limit and an offset")
+        return database.read(
+            f"SELECT {_MESSAGE} FROM messages WHERE {_THIS_AGENT} ORDER BY message_id DESC LIMIT ? OFFSET ?",
+            (validate_id(session_id, "session"), validate_id(agent_id, "agent"), *check_range(last)),
+            partial(_message_from_row, session_id, agent_id),
+        )[::-1]
     return database.read(
         f"SELECT {_MESSAGE} FROM messages WHERE {_THIS_AGENT} ORDER BY message_id LIMIT ? OFFSET ?",
         (validate_id(session_id, "session"), validate_id(agent_id, "agent"), *check_range(limit, offset)),
         partial(_message_from_row, session_id, agent_id),
     )
+
+
+def read_context(
+    database: Database, session_id: str, agent_id: str, through_message: int | None = None
+) -> list[Message]:
+    """Return the messages that an agent would resume with; see `SQLiteSessionRepository.read_context`."""
+    keys = (validate_id(session_id, "session"), validate_id(agent_id, "agent"))
+    if through_message is not None:
+        validate_message_id(through_message)
+
+    def read(connection: sqlite3.Connection) -> list[Message]:
+        checkpoint = read_checkpoint(connection, *keys, through_message)
+        return as_resumed(read_messages(connection, *keys, checkpoint, through_message))
+
+    return database.snapshot(read)
 
 
 def message_row(session_id: str, agent_id: str, message: SessionMessage) -> Row:

@@ -1,4 +1,4 @@
-"""Sessions as JSON Lines: a line for each session, followed by one for each of its agents, messages and orchestrators.
+"""Sessions as JSON Lines: a line for each session, followed by one for each row of what it has.
 
 The line of a session holds its metadata, and how many lines of each kind follow. All other keys are columns of the
 tables; JSON in the file is JSON in the line. `revision` is left out, so that a live agent on a session that is imported
@@ -15,13 +15,19 @@ from .. import errors
 from ..context.ranges import is_context
 from ..database.database import Database, Row
 from ..database.identifiers import validate_id, validate_message_id
-from ..database.tables import AGENTS, MESSAGES, METADATA, MULTI_AGENTS, SESSIONS
+from ..database.tables import AGENT_VERSIONS, AGENTS, MESSAGE_VERSIONS, MESSAGES, METADATA, MULTI_AGENTS, SESSIONS
 from ..database.values import UnreadableError, decode, decode_state, encode, encode_state, to_json
 from ..sessions.listing import Filter
 from ..sessions.metadata import check_metadata, read_metadata
 
 _FORMAT = 1
-_CONTENTS = {"agent": AGENTS, "message": MESSAGES, "multi_agent": MULTI_AGENTS}
+_CONTENTS = {
+    "agent": AGENTS,
+    "message": MESSAGES,
+    "multi_agent": MULTI_AGENTS,
+    "agent_version": AGENT_VERSIONS,
+    "message_version": MESSAGE_VERSIONS,
+}
 _TABLES = {"session": SESSIONS, **_CONTENTS}
 
 _Line = tuple[int, dict[str, Any]]
@@ -240,7 +246,7 @@ def _problem(line: Any) -> str | None:
 
 def _problem_with_id(column: str, value: Any) -> str | None:
     try:
-        if column == "message_id":
+        if column.endswith("message_id"):
             validate_message_id(value)
         elif isinstance(value, str):
             validate_id(value, column.removesuffix("_id"))
@@ -267,6 +273,8 @@ def _problem_with_session(line: dict[str, Any]) -> str | None:
 def _fits(column: str, value: Any, json_columns: frozenset[str]) -> bool:
     if column == "context":
         return is_context(value)
+    if column == "forked_through":
+        return type(value) is int and -(2**63) <= value < 2**63
     if column in json_columns:
         return isinstance(value, dict)
     return isinstance(value, str) and value.encode(errors="ignore").decode() == value  # no lone surrogates

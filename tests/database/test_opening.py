@@ -23,7 +23,9 @@ AT_ONCE = pytest.mark.parametrize("at_once", [in_threads, in_processes])
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no os.fork to make a child with")
 
 COLUMNS = {
-    "sessions": {"session_id", "session_type", "created_at", "updated_at", "active_at"},
+    "sessions": {
+        *("session_id", "session_type", "created_at", "updated_at", "active_at", "forked_from", "forked_through"),
+    },
     "session_metadata": {"session_id", "key", "value"},
     "agents": {
         *("session_id", "agent_id", "revision", "created_at", "updated_at"),
@@ -34,6 +36,11 @@ COLUMNS = {
         *("message", "redact_message", "edited_message"),
     },
     "multi_agents": {"session_id", "multi_agent_id", "revision", "created_at", "updated_at", "state"},
+    "agent_versions": {
+        *("session_id", "agent_id", "before_message_id"),
+        *("state", "conversation_manager_state", "internal_state", "context"),
+    },
+    "message_versions": {"session_id", "agent_id", "message_id", "before_message_id", "edited_message"},
 }
 
 
@@ -154,7 +161,6 @@ def assert_usable(path: Path) -> None:
     assert query(path, "PRAGMA journal_mode") == [("wal",)]
 
 
-@pytest.mark.one_in(2)
 @needs_fork
 @pytest.mark.parametrize("size", [0, 500, 4096, 10_000, 20_000, 30_000])
 def test_a_process_that_died_in_a_write_while_it_created_the_file_leaves_one_that_opens(

@@ -119,7 +119,7 @@ def interrupt_turns(ring: Callable[[], None], rounds: int, folder: Path) -> str 
             trial.turn("zero")
             took = time.monotonic() - begun
         error = alarm.interrupt(draw.uniform(1e-6, took), lambda number=number: trial.turn(f"interrupted {number}"))
-        # Between the end of a turn and that of its event loop, an interrupt makes `asyncio.run` raise the second of these.
+        # Between the end of a turn and that of its loop, an interrupt makes `asyncio.run` raise the second of these.
         told = repr((error, error.__cause__, error.__context__)) if isinstance(error, Exception) else ""
         if told and "TimeLimit" not in told and "Event loop stopped before Future completed" not in told:
             return f"round {number}, alarms {alarm.rang} | {error!r}"

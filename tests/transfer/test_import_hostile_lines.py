@@ -23,10 +23,14 @@ SESSION = {
     "agents": 1,
     "messages": 2,
     "multi_agents": 1,
+    "agent_versions": 1,
+    "message_versions": 1,
     "session_type": "AGENT",
     "metadata": {"user": "1"},
     **TIMES,
     "active_at": TIMES["updated_at"],
+    "forked_from": None,
+    "forked_through": None,
 }
 MANAGER = {"__name__": "SlidingWindowConversationManager", "removed_message_count": 0}
 AGENT = {
@@ -56,8 +60,24 @@ def message(number: int, **fields: Any) -> dict[str, Any]:
 
 
 ORCHESTRATOR = {"kind": "multi_agent", "session_id": "s", "multi_agent_id": "graph", **TIMES, "state": {}}
-LINES: list[dict[str, Any]] = [SESSION, AGENT, message(0), message(1), ORCHESTRATOR]
-NAMES = ("session", "agent", "message", "second message", "orchestrator")
+AGENT_VERSION = {
+    **{name: AGENT[name] for name in ("session_id", "agent_id", "state", "internal_state", "context")},
+    "kind": "agent_version",
+    "before_message_id": 1,
+    "conversation_manager_state": None,
+}
+MESSAGE_VERSION = {
+    "kind": "message_version",
+    "session_id": "s",
+    "agent_id": "default",
+    "message_id": 0,
+    "before_message_id": 1,
+    "edited_message": None,
+}
+LINES: list[dict[str, Any]] = [
+    *(SESSION, AGENT, message(0), message(1), ORCHESTRATOR, AGENT_VERSION, MESSAGE_VERSION),
+]
+NAMES = ("session", "agent", "message", "second message", "orchestrator", "version of an agent", "version of a message")
 WRONG: list[Any] = [
     *(
         None,
@@ -145,7 +165,7 @@ def test_a_line_that_no_export_writes_is_refused(at: int, line: str, tmp_path: P
     assert_refused(tmp_path / "x.db", [*LINES[:at], line, *LINES[at + 1 :]], at + 1)
 
 
-@pytest.mark.parametrize("at", range(5), ids=NAMES)
+@pytest.mark.parametrize("at", range(len(LINES)), ids=NAMES)
 def test_keys_that_are_missing_or_too_many_are_refused(at: int, tmp_path: Path) -> None:
     for key in LINES[at]:
         lines = copy.deepcopy(LINES)
@@ -224,8 +244,8 @@ def test_an_impossible_value_is_refused(at: int, change: dict[str, Any], tmp_pat
         [*LINES[1:]],
         [*LINES, AGENT],
         [{**SESSION, "agents": 2}, AGENT, *LINES[1:]],
-        [{**SESSION, "multi_agents": 2}, *LINES[1:], ORCHESTRATOR],
-        [{**SESSION, "messages": 3}, *LINES[1:4], message(1), ORCHESTRATOR],
+        [{**SESSION, "multi_agents": 2}, *LINES[1:5], *LINES[4:]],
+        [{**SESSION, "messages": 3}, *LINES[1:4], *LINES[3:]],
     ],
     ids=[
         *("a session twice", "an agent twice", "a session line twice", "disorder", "no session", "an agent too many"),
@@ -236,7 +256,7 @@ def test_lines_that_do_not_fit_together_are_refused(lines: list[Any], tmp_path: 
     code, error = put(tmp_path / "x.db", lines)
     assert code == 1
     assert re.fullmatch(r"strands-sqlite: line \d+ \| .+\n", error)
-    assert sessions(tmp_path / "x.db") == (lines[:5] == LINES)  # the first session is whole
+    assert sessions(tmp_path / "x.db") == (lines[: len(LINES)] == LINES)  # the first session is whole
 
 
 @pytest.mark.parametrize("depth", [200, 400, 990, 20_000])

@@ -1,0 +1,1 @@
+"""Bytes under keys, in blocks that they share: what Strands calls a storage."""

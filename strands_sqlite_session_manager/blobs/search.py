@@ -1,0 +1,54 @@
+"""Search by words, with the ranking of Strands' own keyword search, in one moment of the file."""
+
+import asyncio
+import sqlite3
+from typing import Any
+
+from ..database.database import Database
+from ..database.values import UnreadableError
+from . import values
+
+
+def search(database: Database, prefix: str, query: str) -> list[Any]:
+    """Return the values that hold words of a query, best first; it reads the keys with the prefix, and no others.
+
+    Call it in a thread without an event loop: it looks at every word of these values.
+
+    Args:
+        database: The file.
+        prefix: The prefix of all keys that are looked at. They are ranked and returned without it.
+        query: The query.
+
+    Returns:
+        A `StorageSearchResult` for each.
+
+    Raises:
+        ImportError: If Strands has no search yet.
+        SessionException: If the file cannot be read.
+    """
+    from strands.storage.search import KeywordSearchStrategy
+
+    def look(connection: sqlite3.Connection) -> list[Any]:
+        moment: Any = _Moment(connection, prefix)
+        return asyncio.run(KeywordSearchStrategy().search(moment, query))
+
+    return database.snapshot(look)
+
+
+class _Moment:
+    """What a search needs of a storage."""
+
+    def __init__(self, connection: sqlite3.Connection, prefix: str) -> None:
+        self._connection = connection
+        self._prefix = prefix
+
+    async def list(self, query: str) -> list[str]:
+        return [key[len(self._prefix) :] for key in values.list_keys(self._connection, self._prefix + query)]
+
+    async def read(self, key: str) -> bytes | None:
+        from strands.types.exceptions import StorageError
+
+        try:
+            return values.read(self._connection, self._prefix + key)
+        except UnreadableError as error:  # which the search passes over
+            raise StorageError(str(error)) from error
