@@ -16,7 +16,7 @@ LAYERS = (
     ("manager", "repository", "storage"),
     ("transfer",),
     ("sessions",),
-    ("context",),
+    ("context", "blobs"),
     ("database",),
     ("errors",),
 )

@@ -3,8 +3,8 @@
 Strands saves a conversation by handing over all of it as one JSON document, again and again. Its front says when it was
 saved, a new message shifts everything behind the messages, and a conversation manager removes messages in front. Blocks
 of a fixed size would share nothing behind the first place that shifts. So the bytes themselves say where a block ends:
-in front of a text, if a checksum of what follows there happens to be divisible by four. Behind a change, the cuts soon
-fall into the same places again.
+in front of a text, if a checksum of what surrounds that place happens to be divisible by four. Behind a change, the
+cuts soon fall into the same places again.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 _PAGE = 4096  # bytes; less than that is not cut, since a row writes a page at least
 _TEXT = b'{"text"'  # begins the text of a message, and of an entry of a stash
-_WINDOW = 64  # bytes whose checksum decides
+_WINDOW = 64  # bytes before and behind a place whose checksum decides
 _ONE_IN = 4
 _LONGEST = 4  # times the shortest block
 
@@ -64,6 +64,6 @@ def _ends(value: bytes) -> list[int]:
 def _next_end(value: bytes, first: int, last: int) -> int:
     """Return the first place between two that ends a block; the last one if there is none."""
     place = value.find(_TEXT, first, last)
-    while place >= 0 and zlib.crc32(value[place : place + _WINDOW]) % _ONE_IN:
+    while place >= 0 and zlib.crc32(value[place - _WINDOW : place + _WINDOW]) % _ONE_IN:
         place = value.find(_TEXT, place + 1, last)
     return place if place >= 0 else min(last, len(value))

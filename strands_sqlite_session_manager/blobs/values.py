@@ -6,8 +6,8 @@ that needs it, in the same transaction.
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import NamedTuple
 
 from ..database.values import UnreadableError
 from .blocks import Block
@@ -23,7 +23,8 @@ ORDER BY position
 _WITH_PREFIX = "key >= CAST(? AS TEXT) AND key < CAST(? AS TEXT)"
 
 
-class StoredValue(NamedTuple):
+@dataclass(frozen=True)
+class StoredValue:
     """What there is under a key.
 
     Attributes:

@@ -102,6 +102,7 @@ def test_every_method_of_upstreams_manager_is_replaced_by_ours() -> None:
 # -- private names --
 
 PRIVATE = {
+    "_NAMESPACED",
     "_fix_broken_tool_use",
     "_get_agent_path",
     "_get_session_path",

@@ -1,5 +1,6 @@
 """Managers and repositories can be pickled and copied: the copy opens the same file with the same settings."""
 
+import asyncio
 import copy
 import multiprocessing
 import pickle
@@ -97,11 +98,15 @@ def test_what_opens_by_a_function_that_cannot_be_pickled_is_not_copied_or_opens_
         copied.update_session_metadata("session", {"user_id": "42"})
 
 
-@pytest.mark.skipif(not hasattr(strands_sqlite_session_manager, "SQLiteStorage"), reason="there is no SQLiteStorage")
 @ways
 def test_a_copy_of_a_storage_opens_the_same_file(way: Callable[[Any], Any], path: Path) -> None:
+    pytest.importorskip("strands.storage", reason="this Strands has no storage")
     storage = strands_sqlite_session_manager.SQLiteStorage(path)
-    assert type(way(storage)) is type(storage)
+    asyncio.run(storage.write("key", b"value"))
+    copied = way(storage)
+    assert type(copied) is type(storage)
+    storage.close()
+    assert asyncio.run(copied.read("key")) == b"value"
 
 
 def list_session_ids(index: int, repository: SQLiteSessionRepository) -> list[str]:

@@ -5,6 +5,7 @@
 
 import gc
 import importlib.metadata
+import importlib.util
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -320,6 +321,8 @@ def test_the_package_lists_its_public_names_and_has_them() -> None:
     assert {"SQLiteSessionManager", "SQLiteSessionRepository", "StaleSessionException"} <= set(package.__all__)
     assert {*package.__all__, "__version__"} <= set(dir(package))
     for name in package.__all__:
+        if name == "SQLiteStorage" and importlib.util.find_spec("strands.storage") is None:
+            continue  # an older Strands; the name says so
         assert getattr(package, name).__name__ == name
 
 

@@ -158,8 +158,6 @@ def storage_in(folder: Path, kind: str) -> Any:
     needs("storage")
     if kind == "folder":
         return vended("storage", "LocalFileStorage")(str(folder / "storage"))
-    if not hasattr(strands_sqlite_session_manager, "SQLiteStorage"):
-        pytest.skip("this version has no SQLiteStorage")
     return strands_sqlite_session_manager.SQLiteStorage(folder / "sessions.db")
 
 

@@ -1,0 +1,71 @@
+"""Commands on what `SQLiteStorage` keeps: list, get, delete."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from ..blobs import values
+from ..blobs.keys import normalize_key, normalize_prefix
+from ..blobs.values import StoredValue
+from ..database.database import Database
+from ..sessions.text import size
+from . import output
+from .confirmation import confirm
+from .errors import CommandError
+from .summaries import counted
+
+
+def list_(database: Database, arguments: argparse.Namespace) -> None:
+    """Print the keys with a prefix."""
+    found = _with_prefix(database, normalize_prefix(arguments.prefix))
+    if not arguments.json:
+        _print_values(found)
+        return
+    for value in found:
+        output.print_json(asdict(value))
+
+
+def get(database: Database, arguments: argparse.Namespace) -> None:
+    """Write a value to standard output, byte by byte as it is."""
+    key = normalize_key(arguments.key)
+    value = database.snapshot(lambda connection: values.read(connection, key))
+    if value is None:
+        raise CommandError(f"{arguments.key} | no such storage key")
+    sys.stdout.flush()
+    sys.stdout.buffer.write(value)
+
+
+def delete(database: Database, arguments: argparse.Namespace) -> None:
+    """Delete a key, or all keys with a prefix."""
+    found = _named(database, arguments.key)
+    what = f"{counted(len(found), 'storage key')} with {size(sum(value.size for value in found))}"
+    if not confirm(what, lambda: _print_values(found), arguments):
+        return
+    keys = [value.key for value in found]
+    database.transaction(lambda connection: values.delete(connection, keys))
+    database.empty_wal()
+    print(f"deleted {counted(len(keys), 'storage key')}")
+
+
+def _named(database: Database, name: str) -> list[StoredValue]:
+    """Return what an argument names: no key ends with a `/`, and so a name that does is a prefix."""
+    if name.endswith("/"):
+        found = _with_prefix(database, normalize_prefix(name))
+    else:
+        key = normalize_key(name)
+        found = [value for value in _with_prefix(database, key) if value.key == key]
+    if not found:
+        raise CommandError(f"{name} | no such storage key")
+    return found
+
+
+def _with_prefix(database: Database, prefix: str) -> list[StoredValue]:
+    return database.snapshot(lambda connection: values.list_values(connection, prefix))
+
+
+def _print_values(found: Sequence[StoredValue]) -> None:
+    output.print_table(
+        ("key", "size", "written"),
+        [(value.key, size(value.size), output.local_time(value.updated_at)) for value in found],
+    )
