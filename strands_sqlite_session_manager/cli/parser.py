@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from .. import __version__
 from ..database import files
-from . import editing, jsonl, maintenance, reading, storage
+from . import checkpoints, editing, jsonl, maintenance, reading, storage, times
 from .conversation import FORMATS
 from .copy import copy
 from .opening import on_database
@@ -68,11 +68,18 @@ def build_parser() -> argparse.ArgumentParser:
         "show my-session",
         "show my-session --agent writer --limit 10",
         "show my-session --format markdown > conversation.md",
+        "show my-session --context --through 12",
     )
     command.add_argument("session", metavar="SESSION", help="the session's id")
     command.add_argument("--agent", metavar="AGENT", help="only the messages of this agent")
     _add_limit(command, None, "only the last messages (default: all)")
     command.add_argument("--format", choices=tuple(FORMATS), default="text", help="default: text")
+    command.add_argument(
+        "--context", action="store_true", help="what the agent holds of it: trimmed, edited, summarized"
+    )
+    command.add_argument(
+        "--through", metavar="N", type=int, help="with --context: what it held when message N was the last"
+    )
     _add_json(command)
 
     command = add(
@@ -113,15 +120,42 @@ def build_parser() -> argparse.ArgumentParser:
 
     command = add(
         "fork",
-        writes(editing.fork),
+        writes(checkpoints.fork),
         "copy a session under a new id, to continue it in another direction",
         "fork my-session my-session-2",
         "fork my-session my-session-2 --through 12 --agent writer",
+        "fork my-session my-session-2 --metadata share=",
     )
     command.add_argument("source", metavar="SOURCE", help="the session to copy")
     command.add_argument("new", metavar="NEW", help="the id of the copy")
     command.add_argument("--through", metavar="N", type=int, help="the last message of the agent to copy")
     command.add_argument("--agent", metavar="AGENT", help="the agent that --through is about, if there are several")
+    command.add_argument(
+        "--metadata",
+        metavar="KEY=VALUE",
+        type=_pair,
+        action="append",
+        default=[],
+        help="change this of the copied metadata, or nothing after = to remove the key; may be repeated",
+    )
+
+    command = add(
+        "rewind",
+        writes(checkpoints.rewind),
+        "delete what came after a message, and restore what the agent had then",
+        "rewind my-session --through 12 --dry-run",
+        "rewind my-session --through 12 --agent writer --yes",
+    )
+    command.add_argument("session", metavar="SESSION", help="the session's id")
+    command.add_argument(
+        "--through", metavar="N", type=int, required=True, help="the last message to keep; -1 keeps none"
+    )
+    command.add_argument("--agent", metavar="AGENT", help="the agent to take back, if there are several")
+    _add_confirmation(command)
+
+    command = add("forks", reads(checkpoints.forks), "show the forks of a session as a tree", "forks my-session")
+    command.add_argument("session", metavar="SESSION", help="the session's id")
+    _add_json(command)
 
     command = add(
         "delete",
@@ -142,7 +176,9 @@ def build_parser() -> argparse.ArgumentParser:
         "prune --older-than 30d --dry-run",
         "prune --older-than 30d --metadata app=demo --yes",
     )
-    command.add_argument("--older-than", metavar="AGE", type=times.age, required=True, help="such as 90m, 12h, 30d or 4w")
+    command.add_argument(
+        "--older-than", metavar="AGE", type=times.age, required=True, help="such as 90m, 12h, 30d or 4w"
+    )
     _add_metadata(command)
     _add_confirmation(command)
 

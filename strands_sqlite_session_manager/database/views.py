@@ -91,7 +91,9 @@ def _sum(name: str) -> str:
 
 
 def _of_state(path: str) -> str:
-    return f"CAST(CAST(json_extract(state, '{path}') AS REAL) AS INTEGER)"
+    """Return the SQL of a number of an orchestrator; older versions of Strands keep it of each node only."""
+    of_nodes = f"(SELECT sum(json_extract(node.value, '{path}')) FROM json_each(state, '$.node_results') AS node)"
+    return f"CAST(CAST(coalesce(json_extract(state, '{path}'), {of_nodes}) AS REAL) AS INTEGER)"
 
 
 # Of an orchestrator, the state has the tokens of the last run.

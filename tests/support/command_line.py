@@ -33,6 +33,8 @@ READING: dict[str, tuple[str, ...]] = {
     "show json": ("show", "ship", "--json"),
     "search": ("search", "sail"),
     "search --json": ("search", "sail", "--json"),
+    "usage": ("usage",),
+    "usage --by": ("usage", "--by", "user_id", "--json"),
     "stats": ("stats",),
     "stats --json": ("stats", "--json"),
     "export": ("export", "--all"),

@@ -1,0 +1,37 @@
+"""Times as people type them."""
+
+import argparse
+import re
+from datetime import datetime, timedelta, timezone
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def age(argument: str) -> timedelta:
+    """Return how long `90m`, `12h`, `30d` or `4w` is.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is something else.
+    """
+    match = re.fullmatch(r"(\d{1,4})([mhdw])", argument, re.ASCII)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"must be a number and a unit, such as 90m, 12h, 30d or 4w, not {argument!r}")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+def moment(argument: str) -> datetime:
+    """Return a moment: so long ago, as in `2h` or `7d`; the beginning of a local day; or any ISO 8601 time.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is something else.
+    """
+    try:
+        return datetime.now(timezone.utc) - age(argument)
+    except argparse.ArgumentTypeError:
+        pass
+    try:
+        return datetime.fromisoformat(argument.replace("Z", "+00:00")).astimezone(timezone.utc)
+    except (ValueError, OverflowError, OSError) as error:
+        raise argparse.ArgumentTypeError(
+            f"must be an age such as 2h or 7d, or a date such as 2026-05-01, not {argument!r}"
+        ) from error

@@ -1,0 +1,218 @@
+"""What was spent: the tokens of agents and orchestrators, by session, agent, day, role or anything in the metadata."""
+
+import json
+import math
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from ..database.database import Database
+from ..database.values import UnreadableError
+from ..database.views import ANSWER, MESSAGE_COUNTS, READABLE, STATE_COUNTS
+from .listing import END_OF_TIME, moment
+from .metadata import check_metadata
+
+# What a row is about: in SQL, of a message and of the state of an orchestrator.
+_KEYS = {
+    "session": ("NULL", "NULL"),
+    "agent": ("agent_id", "multi_agent_id"),
+    "day": ("substr(created_at, 1, 10)", "substr(updated_at, 1, 10)"),
+    "month": ("substr(created_at, 1, 7)", "substr(updated_at, 1, 7)"),
+    "role": (f"json_extract({READABLE}, '$.role')", "'assistant'"),
+}
+_IN_TIME = ("day", "month")
+_NUMBERS = (
+    "usage.inputTokens",
+    "usage.outputTokens",
+    "usage.totalTokens",
+    "usage.cacheReadInputTokens",
+    "usage.cacheWriteInputTokens",
+    "metrics.latencyMs",
+)
+
+
+@dataclass(frozen=True)
+class UsageSummary:
+    """What was spent on one session, agent, day or whatever was asked for.
+
+    Attributes:
+        key: The session's id, the agent's id, the day, and so on. Of a key of the metadata, its value, or None for
+            sessions without it.
+        sessions: In how many sessions.
+        messages: How many messages were stored, those of the user included.
+        answers: How many answers came with their usage: messages of the model, and nodes of orchestrators.
+        input_tokens: Their input tokens.
+        output_tokens: Their output tokens.
+        total_tokens: Their tokens in total, as the model's provider counts them.
+        cache_read_input_tokens: Input tokens that were read from a cache.
+        cache_write_input_tokens: Input tokens that were written to a cache.
+        latency_ms: How long the model took, in milliseconds.
+    """
+
+    key: str | None
+    sessions: int
+    messages: int
+    answers: int
+    input_tokens: int
+    output_tokens: int
+    total_tokens: int
+    cache_read_input_tokens: int
+    cache_write_input_tokens: int
+    latency_ms: int
+
+
+def usage(
+    database: Database,
+    *,
+    by: str = "session",
+    metadata: Mapping[str, str] | None = None,
+    after: datetime | str | None = None,
+    before: datetime | str | None = None,
+) -> list[UsageSummary]:
+    """Return what was spent; see `SQLiteSessionRepository.usage`."""
+    if not isinstance(by, str):
+        raise TypeError(f"by=<{type(by).__name__}> | must be a string")
+    filter_ = check_metadata(metadata)
+    check_metadata({by: ""})
+    between = (
+        "" if after is None else moment(after, "after"),
+        END_OF_TIME if before is None else moment(before, "before"),
+    )
+
+    def read(connection: sqlite3.Connection) -> list[UsageSummary]:
+        key_of = {}
+        if by not in _KEYS:
+            query = "SELECT session_id, value FROM session_metadata WHERE key = ?"
+            key_of = dict(connection.execute(query, (by,)).fetchall())
+        spent: defaultdict[str | None, _Spent] = defaultdict(_Spent)
+        for session_id, key, messages, numbers in (
+            *_answers(connection, by, filter_, between),
+            *_states(connection, by, filter_, between),
+        ):
+            if by == "session":
+                key = session_id
+            elif by not in _KEYS:
+                key = key_of.get(session_id)
+            spent[None if key is None else str(key)].add(session_id, messages, numbers)
+        return [of_key.summary(key) for key, of_key in spent.items()]
+
+    found = database.snapshot(read)
+    if by in _IN_TIME:
+        return sorted(found, key=lambda summary: str(summary.key))
+    return sorted(found, key=lambda summary: (-summary.total_tokens, -summary.messages, str(summary.key)))
+
+
+class _Spent:
+    """What adds up to a summary."""
+
+    def __init__(self) -> None:
+        self._sessions: set[str] = set()
+        self._counts = [0] * (2 + len(_NUMBERS))
+
+    def add(self, session_id: str, messages: int, answers: Sequence[Sequence[Any]]) -> None:
+        self._sessions.add(session_id)
+        more = [messages, len(answers), *(_sum(column) for column in zip(*answers, strict=True))]
+        for index, count in enumerate(more):
+            self._counts[index] += count
+
+    def summary(self, key: str | None) -> UsageSummary:
+        return UsageSummary(key, len(self._sessions), *self._counts)
+
+
+_Row = tuple[str, Any, int, Sequence[Sequence[Any]]]
+"""A session, a key, a number of messages, and the numbers of each answer."""
+
+
+def _answers(
+    connection: sqlite3.Connection, by: str, metadata: Mapping[str, str | None], between: tuple[str, str]
+) -> Iterator[_Row]:
+    condition, parameters = _in_sessions(metadata)
+    paths = ", ".join(f"'$.metadata.{name}'" for name in _NUMBERS)
+    # Grouped by session and agent, the rows come in the order of an index. What has to be sorted is materialized first:
+    # these are a few numbers, and not the messages.
+    grouping, kind = "session_id, key", "MATERIALIZED"
+    if by not in _KEYS or by == "session":
+        grouping, kind = "session_id", ""
+    elif by == "agent":
+        kind = ""
+    rows = connection.execute(
+        f"""
+        WITH answers AS {kind} (
+            SELECT
+                session_id,
+                {_KEYS.get(by, _KEYS["session"])[0]} AS key,
+                json_extract({ANSWER}, {paths}) AS numbers
+            FROM messages
+            WHERE created_at > ? AND created_at < ? AND {MESSAGE_COUNTS} {condition}
+        )
+        SELECT session_id, key, count(*), group_concat(numbers)
+        FROM answers
+        GROUP BY {grouping}
+        """,
+        (*between, *parameters),
+    )
+    for session_id, key, messages, numbers in rows:
+        answers = _parse(f"[{numbers}]", session_id) if numbers else []
+        yield session_id, key, messages, [answer for answer in answers if any(answer)]
+
+
+def _states(
+    connection: sqlite3.Connection, by: str, metadata: Mapping[str, str | None], between: tuple[str, str]
+) -> Iterator[_Row]:
+    condition, parameters = _in_sessions(metadata)
+    paths = ", ".join(f"'$.accumulated_{name}'" for name in _NUMBERS)
+    rows = connection.execute(
+        f"""
+        SELECT
+            session_id,
+            {_KEYS.get(by, _KEYS["session"])[1]},
+            json_extract(CASE WHEN json_valid(state) THEN state END, '$.node_results', {paths})
+        FROM multi_agents
+        WHERE updated_at > ? AND updated_at < ? AND {STATE_COUNTS} {condition}
+        """,
+        (*between, *parameters),
+    )
+    for session_id, key, found in rows:
+        nodes, *numbers = _parse(found, session_id) if found else [None]
+        if isinstance(nodes, dict) and nodes:
+            if not any(numbers):  # older versions of Strands keep them of each node only
+                numbers = [_sum([_number_of(node, name) for node in nodes.values()]) for name in _NUMBERS]
+            yield session_id, key, 0, [numbers, *([[0] * len(numbers)] * (len(nodes) - 1))]
+
+
+def _number_of(node: Any, name: str) -> Any:
+    group, _, name = f"accumulated_{name}".partition(".")
+    numbers = node.get(group) if isinstance(node, dict) else None
+    return numbers.get(name) if isinstance(numbers, dict) else None
+
+
+def _in_sessions(metadata: Mapping[str, str | None]) -> tuple[str, list[str | None]]:
+    """Return a condition on the sessions of rows, by which SQLite finds them without looking at others."""
+    if not metadata:
+        return "", []
+    pairs = ", ".join(["(?, ?)"] * len(metadata))
+    return (
+        "AND session_id IN (SELECT session_id FROM session_metadata"
+        f" WHERE (key, value) IN (VALUES {pairs}) GROUP BY session_id HAVING count(*) = {len(metadata)})",
+        [text for pair in metadata.items() for text in pair],
+    )
+
+
+def _parse(text: str, session_id: str) -> list[Any]:
+    try:
+        return json.loads(text)  # type: ignore[no-any-return]
+    except ValueError:  # Python refuses integers of thousands of digits
+        return json.loads(text, parse_int=float)  # type: ignore[no-any-return]
+    except RecursionError as error:
+        raise UnreadableError(f"the usage in session {session_id} cannot be read: it is nested too deeply") from error
+
+
+def _sum(values: Sequence[Any]) -> int:
+    """Return the sum of the finite numbers among values."""
+    try:
+        return int(sum(filter(None, values)))
+    except (TypeError, ValueError, OverflowError):
+        return sum(int(value) for value in values if isinstance(value, (int, float)) and math.isfinite(value))
