@@ -15,6 +15,7 @@ import os
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 from weakref import WeakValueDictionary
@@ -23,7 +24,12 @@ from offline_model import example_model
 from strands import Agent, tool
 from strands.types.exceptions import SessionException
 
-from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository, StaleSessionException
+from strands_sqlite_session_manager import (
+    SessionNotFoundException,
+    SQLiteSessionManager,
+    SQLiteSessionRepository,
+    StaleSessionException,
+)
 
 try:
     from fastapi import Body, Depends, FastAPI, HTTPException, Query, Request
@@ -116,14 +122,14 @@ def sidebar(
 
 
 @app.get("/conversations/{conversation_id}")
-def history(session_id: OwnSession, repository: Repository) -> list[dict[str, str]]:
+def history(session_id: OwnSession, repository: Repository) -> list[dict[str, Any]]:
     """Return what the user and the assistant said. Tool calls and their results have no text, and are left out."""
     bubbles = []
     for stored in repository.list_messages(session_id, AGENT_ID):
         message = stored.to_message()
         text = "\n".join(block["text"] for block in message["content"] if "text" in block)
         if text:
-            bubbles.append({"role": message["role"], "text": text, "at": stored.created_at})
+            bubbles.append({"id": stored.message_id, "role": message["role"], "text": text, "at": stored.created_at})
     return bubbles
 
 
@@ -143,13 +149,21 @@ def build_agent(session_id: str, user: str) -> Agent:
     )
 
 
-async def answer(session_id: str, user: str, text: str) -> AsyncGenerator[str, None]:
-    """Yield the parts of an answer.
+async def answer(
+    session_id: str, user: str, text: str | None, through_message: int | None = None
+) -> AsyncGenerator[str, None]:
+    """Yield the parts of an answer to a text, or to the last message if there is none.
+
+    With `through_message`, what was said after that message is forgotten first.
 
     In this process, the turns of a conversation wait for each other. If another process takes a turn meanwhile, the
     session manager raises StaleSessionException.
     """
     async with turns.setdefault(session_id, asyncio.Lock()):
+        if through_message is not None:
+            repository: SQLiteSessionRepository = app.state.repository
+            rewind = partial(repository.rewind_session, through_message=through_message, agent_id=AGENT_ID)
+            await asyncio.to_thread(rewind, session_id)
         agent = await asyncio.to_thread(build_agent, session_id, user)
         async with aclosing(agent.stream_async(text)) as events:  # type: ignore[type-var]
             async for event in events:
@@ -178,6 +192,21 @@ async def stream(session_id: OwnSession, user: User, text: Text) -> StreamingRes
     return StreamingResponse(events(), media_type="text/event-stream")
 
 
+@app.post("/conversations/{conversation_id}/regenerate")
+async def regenerate(session_id: OwnSession, user: User, repository: Repository) -> dict[str, str]:
+    """Answer the last question again, instead of the answer that there is."""
+    questions = [bubble["id"] for bubble in history(session_id, repository) if bubble["role"] == "user"]
+    if not questions:
+        raise HTTPException(409, "nothing was asked")
+    return {"answer": "".join([part async for part in answer(session_id, user, None, questions[-1])])}
+
+
+@app.put("/conversations/{conversation_id}/messages/{message_id}")
+async def edit(session_id: OwnSession, user: User, message_id: int, text: Text) -> dict[str, str]:
+    """Ask a question in other words, and forget what followed it."""
+    return {"answer": "".join([part async for part in answer(session_id, user, text, message_id - 1)])}
+
+
 @app.delete("/conversations/{conversation_id}", status_code=204)
 def delete(session_id: OwnSession, repository: Repository) -> None:
     """Delete a conversation."""
@@ -193,13 +222,16 @@ def delete_everything(user: User, repository: Repository) -> dict[str, int]:
 @app.exception_handler(SessionException)
 async def not_stored(request: Request, error: SessionException) -> JSONResponse:
     """Tell a client to load the conversation and try again, or to come back later."""
-    return JSONResponse({"detail": problem(error)}, 409 if isinstance(error, StaleSessionException) else 503)
+    codes = {StaleSessionException: 409, SessionNotFoundException: 404}
+    return JSONResponse({"detail": problem(error)}, codes.get(type(error), 503))
 
 
 def problem(error: SessionException) -> str:
     """Tell a client what it needs to know, and the log everything else."""
     if isinstance(error, StaleSessionException):
         return "the conversation was continued elsewhere"
+    if isinstance(error, SessionNotFoundException):
+        return "no such message"
     logger.error("%s", error)
     return "not available now"
 
@@ -221,6 +253,11 @@ def main() -> None:
             print("ada streams: What is my name?")
             streamed = client.post(f"{path}/stream", headers=ada, json={"text": "What is my name?"})
             print("  ", streamed.text.split("\n\n"))
+            print("ada wants another answer:", client.post(f"{path}/regenerate", headers=ada).json(), sep="\n   ")
+            print("ada asks something else instead: What is the weather in Porto?")
+            question = client.get(path, headers=ada).json()[-2]["id"]
+            text = "What is the weather in Porto?"
+            print("  ", client.put(f"{path}/messages/{question}", headers=ada, json={"text": text}).json())
             print("the sidebar of ada:", client.get("/conversations", headers=ada).json(), sep="\n   ")
             print("the history:", *client.get(path, headers=ada).json(), sep="\n   ")
             print("bob asks for it:", client.get(path, headers=bob).json(), sep="\n   ")

@@ -19,8 +19,8 @@ class Said:
     """One message, as it is shown."""
 
     agent_id: str
-    message_id: int
-    created_at: str
+    message_id: int | None  # None: it is shown as an agent holds it, and may not be in the history
+    created_at: str | None
     is_redacted: bool
     text: str  # the message's JSON
     message: Any
@@ -79,18 +79,24 @@ def print_text(session_id: str, said: Said, with_agent: bool) -> None:
     agent = f" ({safe(said.agent_id)})" if with_agent else ""
     redacted = style("  [redacted]", "red") if said.is_redacted else ""
     role = style(safe(said.role) + agent, "cyan" if said.role == "user" else "green")
-    print(f"{role}  {style(f'#{said.message_id}  {local_time(said.created_at)}', 'dim')}{redacted}")
-    for part in parts(said.message):
-        for line in _TEXT[part.kind](part):
-            print(f"  {line}")
+    place = "" if said.created_at is None else f"#{said.message_id}  {local_time(said.created_at)}"
+    print(f"{role}  {style(place, 'dim')}{redacted}".rstrip())
+    for line in text_lines(said.message):
+        print(f"  {line}")
     print()
+
+
+def text_lines(message: Any) -> list[str]:
+    """Return the lines of what a message says."""
+    return [line for part in parts(message) for line in _TEXT[part.kind](part)]
 
 
 def print_markdown(session_id: str, said: Said, with_agent: bool) -> None:
     """Print a message as Markdown."""
     agent = f" ({safe(said.agent_id)})" if with_agent else ""
     redacted = " [redacted]" if said.is_redacted else ""
-    print(f"### {safe(said.role)}{agent}{redacted}\n\n*{local_time(said.created_at)}, message {said.message_id}*\n")
+    place = "" if said.created_at is None else f"*{local_time(said.created_at)}, message {said.message_id}*\n\n"
+    print(f"### {safe(said.role)}{agent}{redacted}\n\n{place}", end="")
     for part in parts(said.message):
         if part.kind == "call":
             print(f"Calls `{safe(part.name)}`:\n\n```json\n{safe(part.text)}\n```\n")

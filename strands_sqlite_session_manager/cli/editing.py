@@ -1,4 +1,4 @@
-"""Commands that change sessions: fork, delete, prune, tag."""
+"""Commands that change sessions: delete, prune, tag."""
 
 import argparse
 import sqlite3
@@ -9,18 +9,11 @@ from ..database.database import Database
 from ..database.identifiers import validate_id
 from ..sessions import metadata
 from ..sessions.delete import delete_session, delete_sessions
-from ..sessions.fork import fork_session
 from ..sessions.listing import Filter, SessionSummary, list_sessions
 from . import output
 from .confirmation import confirm
 from .selection import selected_sessions
 from .summaries import counted, pairs, print_summaries, summaries_of
-
-
-def fork(database: Database, arguments: argparse.Namespace) -> None:
-    """Copy a session under a new id."""
-    fork_session(database, arguments.source, arguments.new, agent_id=arguments.agent, through_message=arguments.through)
-    print(f"forked {output.safe(arguments.source)} to {output.safe(arguments.new)}")
 
 
 def delete(database: Database, arguments: argparse.Namespace) -> None:
@@ -65,4 +58,4 @@ def _confirm_deletion(summaries: Sequence[SessionSummary], arguments: argparse.N
     """Return whether to delete sessions."""
     messages = sum(summary.message_count for summary in summaries)
     what = f"{counted(len(summaries), 'session')} with {counted(messages, 'message')}"
-    return confirm(what, lambda: print_summaries(summaries), arguments)
+    return confirm(what, lambda: print_summaries(database, summaries), arguments)

@@ -45,6 +45,7 @@ def width(line: str) -> int:
 # -- asking --
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize(
     ("name", "typed", "left"),
     [

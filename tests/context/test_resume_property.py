@@ -1,4 +1,7 @@
-"""After any random history, a new agent holds what the live one held; a copy in memory is the reference."""
+"""After any random history, a new agent holds what the live one held, and so does a fork through any message.
+
+A copy in memory is the reference.
+"""
 
 import copy
 import json
@@ -28,6 +31,7 @@ from strands.types.content import Message
 from strands.types.exceptions import ContextWindowOverflowException
 
 import strands_sqlite_session_manager
+from strands_sqlite_session_manager import SQLiteSessionManager
 
 from ..support.histories import HISTORIES, SESSION
 from ..support.histories.broken_tool_use import without_new_tracking_ids
@@ -176,6 +180,7 @@ class RandomLife(RuleBasedStateMachine):
             self._restart()
             self._say(answers(result, answer or "none"))
 
+    @precondition(lambda self: not self.agent._interrupt_state.activated)  # Strands refuses it then
     @rule()
     def tool_called_directly(self) -> None:
         self.agent.tool.lookup(key="a")
@@ -205,27 +210,55 @@ class RandomLife(RuleBasedStateMachine):
         if tracking_id:
             messages[position % len(messages)]["tracking_id"] = tracking_id
 
+    @precondition(lambda self: self.log.moments["default"])
+    @rule(data=st.data())
+    def rewind(self, data: st.DataObject) -> None:
+        number = data.draw(st.sampled_from(sorted(self.log.moments["default"])))
+        self.manager.rewind_session(SESSION, through_message=number)
+        self.log.rewind(number)
+        self.manager.held.clear()
+        self.held = self.log.moments["default"][number]
+        self._restart()
+
     @rule()
     def restart(self) -> None:
         self._restart()
 
     def _restart(self) -> None:
         self.held = self.manager.held.get("default", self.held)
-        before = json.loads(self.held)
         assert written(self.manager.listed()) == written(self.log.messages())
         self.manager.close()
         self.manager = Recorder(SESSION, self.folder / "sessions.db", self.log)
         self.agent = self._build()
-        after = json.loads(held(self.agent))
+        self._assert_holds(self.agent, self.held)
         assert written(self.manager.listed()) == written(self.log.messages())
+
+    def _assert_holds(self, agent: Agent, expected: str) -> None:
+        """Assert that a new agent holds what a live one held, but for what Strands repairs."""
+        before, after = json.loads(expected), json.loads(held(agent))
         said = before.pop("messages")
         repaired = RepositorySessionManager._fix_broken_tool_use(self.manager, copy.deepcopy(said))
         assert without_new_tracking_ids(after.pop("messages"), said) == without_new_tracking_ids(repaired, said)
         assert written(after) == written(before)
 
+    def _assert_returns_to_every_moment(self) -> None:
+        moments = dict(self.log.moments["default"])
+        arguments = HISTORIES[self.name].arguments
+        parent = SESSION
+        for number in sorted(moments, reverse=True):  # each the fork of the one before
+            session_id = f"through {number}"
+            self.manager.fork_session(parent, session_id, through_message=number)
+            parent = session_id
+            with SQLiteSessionManager(session_id, self.folder / "sessions.db") as manager:
+                self._assert_holds(build(manager, arguments()), moments[number])
+            self.manager.fork_session(SESSION, f"directly {number}", through_message=number)
+            with SQLiteSessionManager(f"directly {number}", self.folder / "sessions.db") as manager:
+                self._assert_holds(build(manager, arguments()), moments[number])
+
     def teardown(self) -> None:
         if hasattr(self, "manager"):
             self._restart()
+            self._assert_returns_to_every_moment()
             self.manager.close()
         shutil.rmtree(self.folder)
 

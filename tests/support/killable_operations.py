@@ -199,6 +199,11 @@ OPERATIONS = {
         opened(lambda repository, folder: repository.fork_session("one", "fork", agent_id="ada", through_message=5)),
         done="Session fork already exists",
     ),
+    "a rewind": Operation(
+        a_file,
+        opened(lambda repository, folder: repository.rewind_session("one", agent_id="ada", through_message=5)),
+        as_one=True,
+    ),
     "a deletion": Operation(
         a_file,
         opened(lambda repository, folder: repository.delete_session("one")),

@@ -47,10 +47,23 @@ class Said:
 
 
 class Log(defaultdict[str, list[Said]]):
-    """What was said to and by each agent, redactions applied, over all managers that share it."""
+    """What was said to and by each agent, redactions applied, over all managers that share it.
+
+    Attributes:
+        moments: What each agent held when a message was the last one, by the message's id; -1 is the empty beginning.
+            Behind a redaction, only what it held since then.
+    """
 
     def __init__(self) -> None:
         super().__init__(list)
+        self.moments: defaultdict[str, dict[int, str]] = defaultdict(dict)
+
+    def rewind(self, through_message: int, agent_id: str = "default") -> None:
+        """Forget what came after a message."""
+        del self[agent_id][through_message + 1 :]
+        moments = self.moments[agent_id]
+        for number in [number for number in moments if number > through_message]:
+            del moments[number]
 
     def messages(self, agent_id: str = "default") -> list[Message]:
         return [said.copy for said in self[agent_id]]
@@ -90,6 +103,7 @@ class Recorder(SQLiteSessionManager):
             may = entry is said[-1] or entry.copy.get("tracking_id") == redact_message.get("tracking_id")
             if must or (may and found == redact_message):
                 entry.copy = copy.deepcopy(redact_message)
+        self.log.moments[agent.agent_id].clear()  # what is redacted was so at every moment
         self._note(agent)
 
     def listed(self, agent_id: str = "default") -> list[Message]:
@@ -101,6 +115,7 @@ class Recorder(SQLiteSessionManager):
 
     def _note(self, agent: Any) -> None:
         self.held[agent.agent_id] = held(agent)
+        self.log.moments[agent.agent_id][len(self.log[agent.agent_id]) - 1] = self.held[agent.agent_id]
         objects = {id(message) for message in agent.messages}
         for said in self.log[agent.agent_id]:
             said.held = said.held and id(said.message) in objects
