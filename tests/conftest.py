@@ -1,6 +1,7 @@
 """Options and fixtures for all tests."""
 
-from collections import Counter
+import os
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,17 +14,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--scale", type=float, default=1.0, help="the part of their rounds that long tests are to run")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores: some tests wait for a disk, a lock, or another process."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.hookimpl(tryfirst=True)  # before the tests are selected by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark all but one in so many cases of a test as `long`, where the test says so."""
-    seen: Counter[str] = Counter()
+    """Leave all cases of a test but the first and the last to the long tier, unless it is marked `every_case`."""
+    cases: defaultdict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
-        sampled = item.get_closest_marker("one_in")
-        if sampled:
-            test = item.nodeid.partition("[")[0]
-            if seen[test] % sampled.args[0]:
-                item.add_marker(pytest.mark.long)
-            seen[test] += 1
+        if not any(item.get_closest_marker(name) for name in ("long", "every_case")):
+            cases[item.nodeid.partition("[")[0]].append(item)
+    for between in (of_one_test[1:-1] for of_one_test in cases.values()):
+        for item in between:
+            item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture

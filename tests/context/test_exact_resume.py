@@ -28,7 +28,7 @@ class Life:
     path: Path
 
 
-@pytest.fixture(scope="module", params=every(3, HISTORIES))
+@pytest.fixture(scope="module", params=every(12, HISTORIES))
 def life(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
     """Live through a history."""
     history = HISTORIES[request.param]
@@ -49,10 +49,12 @@ def elsewhere() -> Iterator[Callable[..., Any]]:
         yield call
 
 
+@pytest.mark.every_case
 def test_a_new_agent_in_another_process_holds_what_the_live_one_held(life: Life, elsewhere: Callable[..., Any]) -> None:
     assert elsewhere(resume, life.name, life.path) == life.manager.held["default"]
 
 
+@pytest.mark.every_case
 def test_the_history_is_what_was_said(life: Life) -> None:
     assert written(life.manager.listed()) == written(life.manager.log.messages())
 

@@ -57,6 +57,11 @@ def test_a_killed_process_resumes_to_the_last_event_that_was_announced(name: str
         before, _ = read_diary(folder)
         with Recorder(SESSION, folder / DATABASE) as manager:
             agent = HISTORIES[name].build(manager)
+            assert manager.check() == []
+            messages = manager.list_messages(SESSION, agent.agent_id, last=1)
+            if messages:  # the last moment is now, and was written whole
+                now = manager.read_context(SESSION, agent.agent_id)
+                assert manager.read_context(SESSION, agent.agent_id, messages[0].message_id) == now
             if before:
                 assert [held(agent), written(manager.listed())] == before, f"killed at moment {last} of {moments}"
             with suppress(TypeError):  # it may wait for the answer to an interrupt

@@ -36,7 +36,8 @@ class Doubter(Recorder):
             self.differences.append((found, expected))
 
 
-@pytest.mark.parametrize("name", every(12, [name for name in HISTORIES if name not in NOT_IN_THE_MIDDLE]))
+@pytest.mark.every_case
+@pytest.mark.parametrize("name", every(40, [name for name in HISTORIES if name not in NOT_IN_THE_MIDDLE]))
 def test_at_every_event_a_new_agent_holds_what_the_live_one_holds(name: str, tmp_path: Path) -> None:
     history = HISTORIES[name]
     if history.missing:

@@ -18,7 +18,6 @@ from ..support.histories import HISTORIES, SESSION
 from ..support.histories.broken_tool_use import BROKEN, without_new_tracking_ids
 from ..support.histories.history import History, say
 from ..support.recording_manager import Recorder, held, written
-from ..support.tiers import every
 
 DATABASE = "sessions.db"
 HISTORIES_ELSEWHERE = (
@@ -44,7 +43,7 @@ HISTORIES_ELSEWHERE = (
 )
 
 
-@pytest.fixture(params=every(5, HISTORIES_ELSEWHERE))
+@pytest.fixture(params=HISTORIES_ELSEWHERE)
 def history(request: pytest.FixtureRequest) -> History:
     """A history, and how its agent is configured."""
     history = HISTORIES[request.param]

@@ -160,7 +160,6 @@ def test_an_encrypted_database_of_something_else_is_refused_and_not_touched(path
     assert path.read_bytes() == before
 
 
-@pytest.mark.one_in(4)
 @pytest.mark.parametrize("command", [*READING, *WRITING])
 def test_the_command_line_says_that_it_does_not_open_encrypted_files(command: str, path: Path) -> None:
     manager, _ = talk(path)

@@ -65,7 +65,7 @@ def open_new_files(folder: Path, count: int) -> None:
 
 
 def test_processes_that_open_a_new_file_at_its_first_moment_all_succeed(tmp_path: Path) -> None:
-    open_new_files(tmp_path, 3)
+    open_new_files(tmp_path, 2)
 
 
 @pytest.mark.long
@@ -82,12 +82,11 @@ def open_session(index: int, path: Path) -> None:
 
 @AT_ONCE
 def test_when_many_start_a_new_session_at_once_they_share_it(tmp_path: Path, at_once: Callable[..., list[Any]]) -> None:
-    for number in range(2):
-        path = tmp_path / f"{number}.db"
-        at_once(8, open_session, path)
-        stored = query(path, "SELECT session_id, key, value FROM session_metadata ORDER BY key")
-        assert stored == [(SESSION, f"from {index}", "yes") for index in range(8)]
-        assert query(path, "SELECT session_id FROM sessions") == [(SESSION,)]
+    path = tmp_path / "sessions.db"
+    at_once(8, open_session, path)
+    stored = query(path, "SELECT session_id, key, value FROM session_metadata ORDER BY key")
+    assert stored == [(SESSION, f"from {index}", "yes") for index in range(8)]
+    assert query(path, "SELECT session_id FROM sessions") == [(SESSION,)]
 
 
 def build_agent(index: int, path: Path) -> list[Any]:
@@ -99,12 +98,11 @@ def build_agent(index: int, path: Path) -> list[Any]:
 def test_when_many_start_a_new_agent_at_once_one_creates_it_and_the_others_join(
     tmp_path: Path, at_once: Callable[..., list[Any]]
 ) -> None:
-    for number in range(2):
-        path = tmp_path / f"{number}.db"
-        held = at_once(8, build_agent, path)
-        (created,) = {stored[0] for stored in query(path, "SELECT message FROM messages")}
-        winner = next(index for index in range(8) if f'"{index}"' in created)
-        assert held == [[text(winner), text(winner)]] * 8
+    path = tmp_path / "sessions.db"
+    held = at_once(8, build_agent, path)
+    (created,) = {stored[0] for stored in query(path, "SELECT message FROM messages")}
+    winner = next(index for index in range(8) if f'"{index}"' in created)
+    assert held == [[text(winner), text(winner)]] * 8
 
 
 # -- all or nothing --
@@ -177,7 +175,7 @@ def test_a_process_killed_at_any_moment_while_it_created_the_file_leaves_one_tha
     begin(tmp_path / "whole.db").close()
     duration = time.monotonic() - begun
     chance = random.Random(1)
-    for number in range(10):
+    for number in range(5):
         path = tmp_path / f"{number}.db"
         deadline = time.monotonic() + chance.random() * duration
         killed(lambda path=path: begin(path), lambda deadline=deadline: time.monotonic() > deadline)

@@ -20,7 +20,7 @@ from strands.types.exceptions import SessionException
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository, StaleSessionException
 
 from ..support.numbered_messages import SESSION, add, add_all, begin, converse, live_agent, numbers
-from ..support.tiers import every
+from ..support.tiers import tier
 from ..support.workers import PATIENCE, descriptors, forked, in_processes
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no os.fork to make a child with")
@@ -80,10 +80,11 @@ def test_a_child_writes_while_its_parents_threads_write(tmp_path: Path) -> None:
 
 
 @needs_fork
-def test_20_forks_in_the_midst_of_writing_lose_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("forks", [5, pytest.param(20, marks=pytest.mark.long)])
+def test_forks_in_the_midst_of_writing_lose_nothing(forks: int, tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     parents = ["parent 0", "parent 1", "parent 2"]
-    children = [f"child {index}" for index in range(20)]
+    children = [f"child {index}" for index in range(forks)]
     manager = begin(path, [*parents, *children], synchronous="NORMAL")
     with writing(manager, parents) as counts:
         for child in children:
@@ -320,8 +321,10 @@ def test_a_manager_that_is_collected_during_a_fork_does_not_hold_it_up(tmp_path:
 
 # -- multiprocessing --
 
+METHODS = multiprocessing.get_all_start_methods()
 
-@pytest.mark.parametrize("start_method", every(9, multiprocessing.get_all_start_methods()))
+
+@pytest.mark.parametrize("start_method", tier(METHODS, quick=METHODS[:1]))
 def test_processes_of_every_start_method_write_while_their_parent_does(tmp_path: Path, start_method: str) -> None:
     path = tmp_path / "sessions.db"
     manager = begin(path, ["parent", *(f"agent {index}" for index in range(2))], synchronous="NORMAL")

@@ -107,6 +107,7 @@ def cut_off_in_the_header(path: Path) -> None:
     os.truncate(path, 60)
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize(
     ("make", "reason"),
     [

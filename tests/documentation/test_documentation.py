@@ -43,6 +43,8 @@ from ..support.documentation_rules import (
 from ..support.markdown import Document, Section, Table, codes, read
 from ..support.scripted_model import ScriptedModel, tool_use
 
+pytestmark = pytest.mark.every_case  # each is read on its own
+
 FOLDERS = (".github", "examples", "strands_sqlite_session_manager", "tests")
 PATHS = [*ROOT.glob("*.md"), *(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.md"))]
 DOCUMENTS = [read(path) for path in sorted(PATHS)]

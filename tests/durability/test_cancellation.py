@@ -388,7 +388,7 @@ async def cancel_orchestrator(path: Path, build: Callable[[SQLiteSessionManager]
 
 @pytest.mark.parametrize("build", [build_graph, build_swarm])
 def test_an_orchestrator_is_canceled(build: Callable[[SQLiteSessionManager], Any], path: Path) -> None:
-    talking(lambda: cancel_orchestrator(path, build, 5))
+    talking(lambda: cancel_orchestrator(path, build, 9))
 
 
 @pytest.mark.long

@@ -24,7 +24,6 @@ from ..support.conversations import build
 from ..support.damaged_files import KINDS, OF_THE_LOG, PAGE, damaged
 from ..support.fresh_processes import PROCESSES
 from ..support.records import Orchestrator, query
-from ..support.tiers import every
 
 SEED = 6
 PATIENCE = 60  # seconds for one copy, of which each takes a tenth of one
@@ -100,7 +99,7 @@ def findings_with(path: Path, table: str, column: str, value: str) -> list[str]:
     return [f"{table}.{column} = {value}: {finding}" for finding in file_examination.use(path)]
 
 
-@pytest.mark.parametrize(("table", "column"), every(10, COLUMNS))
+@pytest.mark.parametrize(("table", "column"), COLUMNS)
 def test_bytes_instead_of_text_are_an_error_or_can_be_used(tmp_path: Path, table: str, column: str) -> None:
     assert findings_with(tmp_path / "sessions.db", table, column, TYPES[0]) == []
 
@@ -146,7 +145,7 @@ SHAPES = (
 )
 
 
-@pytest.mark.parametrize(("table", "column", "text"), every(7, SHAPES))
+@pytest.mark.parametrize(("table", "column", "text"), SHAPES)
 def test_json_of_another_shape_is_an_error_or_can_be_used(tmp_path: Path, table: str, column: str, text: str) -> None:
     assert findings_with(tmp_path / "sessions.db", table, column, f"'{text}'") == []
 

@@ -72,7 +72,6 @@ def try_out(name: str, faults: Callable[[dict[int, int]], list[Fault]], folder: 
     return failures, wrong
 
 
-@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", WORKS)
 def test_a_failing_disk_is_an_error_and_work_continues_when_it_works_again(name: str, tmp_path: Path) -> None:
     def some(counts: dict[int, int]) -> list[Fault]:

@@ -18,13 +18,14 @@ import pytest
 from ..support.child_process import in_a_child
 from ..support.interrupt_sweep import left_behind, sweep
 from ..support.interruptible_operations import CALLS, DEEDS, TRIALS, AgentTrial, RepositoryTrial
+from ..support.tiers import tier
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs the signals of POSIX"),
     pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning"),
 ]
 
-QUICKLY = 5  # interrupts of each operation
+QUICKLY = 4  # interrupts of each operation
 MODES = ("FULL", "NORMAL")
 
 
@@ -39,9 +40,12 @@ def break_off(name: str, synchronous: str, sample: Callable[[int], int]) -> None
     assert result.interrupts >= 1
 
 
-@pytest.mark.parametrize(("index", "name"), list(enumerate(TRIALS)), ids=list(TRIALS))
-def test_an_interrupt_at_some_moments_leaves_nothing_locked_and_nothing_half_done(index: int, name: str) -> None:
-    break_off(name, MODES[index % 2], lambda moments: QUICKLY)
+@pytest.mark.every_case
+@pytest.mark.parametrize(
+    "name", tier(TRIALS, quick=["update_session_metadata", "vacuum", "append", "a turn", "an agent that resumes"])
+)
+def test_an_interrupt_at_some_moments_leaves_nothing_locked_and_nothing_half_done(name: str) -> None:
+    break_off(name, MODES[list(TRIALS).index(name) % 2], lambda moments: QUICKLY)
 
 
 @pytest.mark.long
@@ -144,7 +148,7 @@ RINGS = pytest.mark.parametrize("ring", [stop_button, time_limit, control_c])
 def test_after_a_signal_at_a_random_moment_of_a_turn_the_agent_goes_on(
     ring: Callable[[], None], tmp_path: Path
 ) -> None:
-    assert in_a_child(lambda: interrupt_turns(ring, 8, tmp_path)) is None
+    assert in_a_child(lambda: interrupt_turns(ring, 6, tmp_path)) is None
 
 
 @pytest.mark.long
@@ -178,7 +182,7 @@ def interrupt_writes(rounds: int, synchronous: str, folder: Path) -> str | None:
 
 @pytest.mark.parametrize("synchronous", MODES)
 def test_after_a_signal_at_a_random_moment_of_a_write_others_can_write(synchronous: str, tmp_path: Path) -> None:
-    assert in_a_child(lambda: interrupt_writes(60, synchronous, tmp_path)) is None
+    assert in_a_child(lambda: interrupt_writes(40, synchronous, tmp_path)) is None
 
 
 @pytest.mark.long

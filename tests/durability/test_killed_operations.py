@@ -163,7 +163,6 @@ def die_at_random(rehearsed: Rehearsed, rounds: int) -> None:
         die_and_look(rehearsed, chance, die)
 
 
-@pytest.mark.one_in(2)
 def test_a_killed_operation_has_done_each_part_wholly_or_not_at_all(rehearsed: Rehearsed) -> None:
     if can_trace():
         die_at_system_calls(rehearsed, 1)

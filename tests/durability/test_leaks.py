@@ -13,6 +13,7 @@ import pytest
 
 from ..support.fresh_processes import PROCESSES
 from ..support.leak_routines import ROUTINES, before_and_after
+from ..support.tiers import tier
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="looks at memory and files in /proc/self")
 
@@ -23,8 +24,7 @@ RESIDENT = 8 * MEGABYTE  # less than 1 KB for each of 10,000 rounds
 CACHE = 2.5 * MEGABYTE  # to which a connection that is open may cache pages; SQLite's default is 2 MB
 
 
-@pytest.mark.one_in(2)
-@pytest.mark.parametrize("routine", ROUTINES)
+@pytest.mark.parametrize("routine", tier(ROUTINES, quick=["managers that are dropped", "turns of one agent"]))
 def test_a_process_holds_as_much_after_dozens_of_rounds_as_after_a_few(routine: str, tmp_path: Path) -> None:
     """What leaks in every round is plain to see after a few dozen."""
     verify(routine, tmp_path, 60)

@@ -19,6 +19,7 @@ from ..support.child_process import in_a_child
 from ..support.command_line import ROOT, environment
 from ..support.every_operation import IN_THE_PROCESS, every_operation
 from ..support.process_endings import ENDINGS, PATIENCE
+from ..support.tiers import tier
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="the programs are forked"),
@@ -34,18 +35,34 @@ STORES = (
     "finalizer",
     "del_of_a_local",
 )
+QUICK = (
+    "early_handler",
+    "del_of_a_local",
+    "del_of_a_global",
+    "daemon_thread_waits",
+    "raises",
+    "every_operation_in_a_handler",
+)
 CRASHES = ("Fatal Python error", "Segmentation fault", "it hung")
 UNCLEAR = (
     "ImportError", "TypeError", "AttributeError", "NameError", "ProgrammingError", "OperationalError", "RuntimeError:"
 )  # fmt: skip
 
 
+def endings(*left_out: str) -> list[Any]:
+    """The programs, as parameters; the quick tests run one of each kind."""
+    names = [name for name in ENDINGS if name not in left_out]
+    return tier(names, quick=[name for name in QUICK if name in names])
+
+
 @pytest.fixture(scope="module")
-def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """How every program ended."""
+def ended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """How the programs ended: every one, or those of the quick tests."""
     folder = tmp_path_factory.mktemp("endings")
+    tested = [item for item in request.session.items if item.path == request.path]
+    names = ENDINGS if any(item.get_closest_marker("long") for item in tested) else QUICK
     done = subprocess.run(
-        [sys.executable, "-m", "tests.support.process_endings", str(folder)],
+        [sys.executable, "-m", "tests.support.process_endings", str(folder), *names],
         cwd=ROOT,
         env=environment({}),
         capture_output=True,
@@ -56,7 +73,8 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
     return {how["name"]: {**how, "folder": folder} for how in map(json.loads, done.stdout.splitlines())}
 
 
-@pytest.mark.parametrize("name", ENDINGS)
+@pytest.mark.every_case
+@pytest.mark.parametrize("name", endings())
 def test_a_process_ends_at_once_and_says_clearly_what_it_could_not_store(
     name: str, ended: dict[str, dict[str, Any]]
 ) -> None:
@@ -70,14 +88,15 @@ def test_a_process_ends_at_once_and_says_clearly_what_it_could_not_store(
         assert "ImportError" not in how["told"], how["told"]
 
 
-@pytest.mark.parametrize("name", STORES)
+@pytest.mark.parametrize("name", tier(STORES, quick=[name for name in STORES if name in QUICK]))
 def test_an_exit_handler_and_a_finalizer_store_as_ever(name: str, ended: dict[str, dict[str, Any]]) -> None:
     how = ended[name]
     assert "stored" in how["told"], how["told"]
     assert "last words" in str(rows(how["folder"] / f"{name}.db")), how["told"]
 
 
-@pytest.mark.parametrize("name", [name for name in ENDINGS if name != "every_operation_in_a_handler"])
+@pytest.mark.every_case
+@pytest.mark.parametrize("name", endings("every_operation_in_a_handler"))
 def test_the_file_is_sound_after_any_end_of_a_process(name: str, ended: dict[str, dict[str, Any]]) -> None:
     stored = rows(ended[name]["folder"] / f"{name}.db")
     assert [number for number, _ in stored] == list(range(len(stored)))
@@ -98,6 +117,7 @@ def rows(path: Path) -> list[tuple[int, str]]:
 # -- other places --
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize("stride", [9, pytest.param(1, marks=pytest.mark.long)], ids=["some", "all"])
 @pytest.mark.parametrize("place", [*IN_THE_PROCESS, "a forked child"])
 def test_every_operation_works_in(place: str, stride: int, tmp_path: Path) -> None:

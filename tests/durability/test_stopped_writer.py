@@ -112,7 +112,6 @@ def verify(path: Path, expected: int) -> None:
 # -- a writer --
 
 
-@pytest.mark.one_in(4)
 @pytest.mark.parametrize("write", WRITES)
 def test_writers_wait_for_a_stopped_writer_until_their_timeout_and_readers_not_at_all(write: str, path: Path) -> None:
     with SQLiteSessionManager(SESSION, path, timeout=TIMEOUT) as manager:

@@ -82,9 +82,12 @@ def meanwhile(work: Callable[[int], object]) -> Iterator[list[int]]:
 # -- two of one id --
 
 
+@pytest.mark.parametrize("rounds", [10, pytest.param(200, marks=pytest.mark.long)])
 @pytest.mark.parametrize("exists", [False, True], ids=["a new agent", "an agent that resumes"])
-def test_of_two_threads_that_build_one_agent_on_one_manager_at_once_one_is_refused(exists: bool, path: Path) -> None:
-    for round_ in range(40):
+def test_of_two_threads_that_build_one_agent_on_one_manager_at_once_one_is_refused(
+    exists: bool, rounds: int, path: Path, scaled: Callable[[int], int]
+) -> None:
+    for round_ in range(scaled(rounds)):
         session_id = f"session {round_}"
         if exists:
             with open_session(path, session_id) as first:
@@ -188,7 +191,7 @@ def test_a_change_of_the_state_in_the_middle_of_a_sync_is_stored_by_the_next_one
     assert stored.state == {"mood": mood}
 
 
-@pytest.mark.parametrize("rounds", [100, pytest.param(20_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("rounds", [50, pytest.param(20_000, marks=pytest.mark.long)])
 def test_no_change_of_the_state_is_lost_at_any_moment_of_a_sync(
     rounds: int, path: Path, scaled: Callable[[int], int]
 ) -> None:
@@ -232,8 +235,9 @@ def replace(agent: Agent) -> Callable[[int], object]:
     return lambda number: setattr(agent, "messages", [said(f"new {number}"), *agent.messages[1:]])
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize("change", [grow, shrink, edit, replace])
-@pytest.mark.parametrize("rounds", [60, pytest.param(5_000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("rounds", [40, pytest.param(5_000, marks=pytest.mark.long)])
 def test_messages_that_another_thread_changes_are_stored_or_refused_clearly(
     change: Callable[[Agent], Callable[[int], object]], rounds: int, path: Path, scaled: Callable[[int], int]
 ) -> None:
@@ -308,7 +312,7 @@ def test_a_child_can_use_an_agent_that_was_being_stored_when_it_was_forked(path:
 
 
 @needs_fork
-@pytest.mark.parametrize("rounds", [8, pytest.param(300, marks=pytest.mark.long)])
+@pytest.mark.parametrize("rounds", [5, pytest.param(300, marks=pytest.mark.long)])
 def test_a_fork_at_any_moment_of_a_sync_leaves_the_child_a_usable_agent(
     rounds: int, path: Path, scaled: Callable[[int], int]
 ) -> None:

@@ -23,6 +23,7 @@ def test_every_target_has_a_name_on_the_command_line() -> None:
     assert tuple(TARGETS) == NAMES == tuple(EXAMPLES)
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize("name", TARGETS)
 def test_any_input_has_a_result_or_a_documented_exception(name: str) -> None:
     TARGETS[name].test()()

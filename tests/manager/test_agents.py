@@ -30,7 +30,6 @@ from ..support.conversations import (
 )
 from ..support.fresh_processes import another_process, held_by, in_a_new_process, open_session
 from ..support.scripted_model import ScriptedModel, tool_use
-from ..support.tiers import every
 
 
 def said(manager: Any, agent_id: str = "default") -> list[dict[str, Any]]:
@@ -62,7 +61,7 @@ def test_another_process_resumes_to_what_the_live_agent_held(
     assert elsewhere(resume_conversation, name, tmp_path) == held_by(agent)
 
 
-@pytest.mark.parametrize("name", every(3, CONVERSATIONS))
+@pytest.mark.parametrize("name", CONVERSATIONS)
 def test_the_stored_messages_are_those_of_the_file_session_manager(name: str, tmp_path: Path) -> None:
     ours, theirs = (open_session(store, "session", tmp_path) for store in ("sqlite", "files"))
     CONVERSATIONS[name].play(ours)
@@ -72,7 +71,7 @@ def test_the_stored_messages_are_those_of_the_file_session_manager(name: str, tm
     assert numbers == list(range(len(said(theirs))))
 
 
-@pytest.mark.parametrize("name", every(3, [name for name in CONVERSATIONS if not name.startswith("interrupted")]))
+@pytest.mark.parametrize("name", [name for name in CONVERSATIONS if not name.startswith("interrupted")])
 def test_a_resumed_agent_continues_as_the_live_one_would_have(name: str, tmp_path: Path) -> None:
     live, other = tmp_path / "live", tmp_path / "other"
     agent = CONVERSATIONS[name].play(open_session("sqlite", "session", live))

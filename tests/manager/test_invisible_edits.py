@@ -79,6 +79,7 @@ CASES = [
     CASES,
     ids=[f"{before} to {after} {edit.__name__}, {event.__name__}" for before, after, edit, event in CASES],
 )
+@pytest.mark.every_case
 def test_an_edit_that_equality_does_not_see_is_stored(
     before: Any,
     after: Any,

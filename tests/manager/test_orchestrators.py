@@ -198,7 +198,6 @@ def test_a_session_holds_several_orchestrators_beside_its_agents(tmp_path: Path)
     assert len(manager.list_messages("session", "team")) == 2
 
 
-@pytest.mark.one_in(2)
 @pytest.mark.parametrize("kind", KINDS)
 def test_processes_that_start_the_same_new_orchestrator_all_succeed(kind: str, tmp_path: Path) -> None:
     session_ids = [f"session {number}" for number in range(10)]

@@ -81,7 +81,7 @@ def converse(path: Path, text: Texts, turns: int = 8) -> tuple[str, list[str]]:
 
 def test_vacuum_leaves_nothing_of_deleted_and_redacted_conversations(path: Path) -> None:
     text = Texts(1)
-    stored = dict(converse(path, text) for _ in range(12))
+    stored = dict(converse(path, text) for _ in range(8))
     doomed = list(stored)[::2]
     with SQLiteSessionRepository(path) as repository:
         for session_id in doomed[:-2]:
@@ -104,7 +104,7 @@ def test_vacuum_leaves_nothing_of_values_that_were_replaced(path: Path) -> None:
         manager.create_agent("home", agent("ada"))
         manager.create_message("home", "ada", message(0))
         manager.create_multi_agent("home", Orchestrator("graph"))  # type: ignore[arg-type]
-        for number in range(100):
+        for number in range(40):
             title, key, state, step, said = text(200), text(20), text(), text(), text()
             replaced += [title, key, state, step, said]
             manager.update_session_metadata("home", {"title": title, key: "x"})

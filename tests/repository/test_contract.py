@@ -395,7 +395,6 @@ def test_an_id_may_be_any_text_without_a_path_separator(repository: Any, reopen:
     assert repository.read_agent("home", "ada") is not None
 
 
-@pytest.mark.one_in(3)
 @every_call_with_an_id
 def test_every_call_refuses_an_id_with_a_path_separator(repository: Any, kind: str, call: Call) -> None:
     for id_ in ("a/b", "/", "../up", "below/"):

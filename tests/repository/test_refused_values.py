@@ -66,7 +66,6 @@ def repository(path: Path) -> Iterator[SQLiteSessionManager]:
 # -- values --
 
 
-@pytest.mark.one_in(5)
 @each_place
 @pytest.mark.parametrize("value", UNSTORABLE.values(), ids=UNSTORABLE)
 def test_what_json_cannot_hold_is_refused_with_its_place_and_stores_nothing(
@@ -157,7 +156,6 @@ READERS: dict[str, list[Callable[[SQLiteSessionManager], Any]]] = {
 ROW_NAMES = {"messages": ("home", "ada", "0"), "agents": ("home", "ada"), "multi_agents": ("home", "graph")}
 
 
-@pytest.mark.one_in(5)
 @each_place
 @pytest.mark.parametrize("text", MALFORMED.values(), ids=MALFORMED)
 def test_malformed_json_in_a_row_is_an_error_that_names_the_row_and_repeats_nothing_of_it(

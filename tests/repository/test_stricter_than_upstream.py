@@ -124,7 +124,6 @@ def test_an_unknown_agent_has_no_messages(repository: SQLiteSessionManager, sess
 # -- ids that only some stores could hold --
 
 
-@pytest.mark.one_in(4)
 @every_call_with_an_id
 def test_every_call_refuses_an_empty_or_blank_id(
     repository: SQLiteSessionManager, path: Path, kind: str, call: Call
@@ -134,7 +133,6 @@ def test_every_call_refuses_an_empty_or_blank_id(
             call(repository, id_)
 
 
-@pytest.mark.one_in(4)
 @every_call_with_an_id
 def test_every_call_refuses_an_id_that_is_not_valid_unicode(
     repository: SQLiteSessionManager, path: Path, kind: str, call: Call
@@ -143,7 +141,6 @@ def test_every_call_refuses_an_id_that_is_not_valid_unicode(
         call(repository, "a\ud800")
 
 
-@pytest.mark.one_in(4)
 @every_call_with_an_id
 def test_every_call_refuses_an_id_that_is_not_text(
     repository: SQLiteSessionManager, path: Path, kind: str, call: Call

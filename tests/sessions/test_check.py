@@ -246,7 +246,7 @@ def test_flipped_bytes_are_reported_or_harmless_and_check_never_fails(db: Path) 
     content = db.read_bytes()
     generator = random.Random(4)
     outcomes: list[Any] = []
-    for number in range(60):
+    for number in range(30):
         damaged_content = bytearray(content)
         for at in some(generator, len(content)):
             damaged_content[at] ^= 1 << generator.randrange(8)

@@ -58,6 +58,7 @@ CASES: dict[str, tuple[dict[str, Any], set[str]]] = {
 }
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize(("filters", "gone"), CASES.values(), ids=CASES)
 def test_exactly_the_selected_sessions_are_deleted_and_counted(
     repository: SQLiteSessionRepository, path: Path, filters: dict[str, Any], gone: set[str]

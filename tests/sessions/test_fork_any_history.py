@@ -33,7 +33,8 @@ def go_on(agent: Agent) -> None:
                 say(agent, f"to the fork {number}")
 
 
-@pytest.mark.parametrize("name", every(14, HISTORIES))
+@pytest.mark.every_case
+@pytest.mark.parametrize("name", every(40, HISTORIES))
 def test_a_fork_continues_as_the_original_would_from_its_end_and_from_any_message(name: str, tmp_path: Path) -> None:
     if HISTORIES[name].missing:
         pytest.skip(HISTORIES[name].missing)

@@ -15,6 +15,7 @@ from strands_sqlite_session_manager import (
     SQLiteSessionManager,
     SQLiteSessionRepository,
     StaleSessionException,
+    copy_session,
 )
 
 from ..support.conversations import build
@@ -163,16 +164,18 @@ def test_an_append_alone_keeps_no_version(path: Path) -> None:
     assert query(path, "SELECT count(*) FROM message_versions") == [(0,)]
 
 
-def test_versions_survive_an_export_and_a_backup_and_go_with_their_session(path: Path, tmp_path: Path) -> None:
+def test_versions_survive_an_export_a_copy_and_a_backup_and_go_with_their_session(path: Path, tmp_path: Path) -> None:
     manager, _ = converse(path, conversation_manager=SlidingWindowConversationManager(window_size=2))
     stream = io.StringIO()
     manager.export_sessions(stream, ["trip"])
     manager.backup(tmp_path / "backup.db")
     with SQLiteSessionRepository(tmp_path / "imported.db") as imported:
         imported.import_sessions(io.StringIO(stream.getvalue()))
+    with SQLiteSessionRepository(tmp_path / "copied.db") as copied:
+        copy_session(manager, copied, "trip")
     for number in range(-1, 8):
         expected = manager.read_context("trip", "default", number)
-        for name in ("imported.db", "backup.db"):
+        for name in ("imported.db", "copied.db", "backup.db"):
             with SQLiteSessionRepository(tmp_path / name) as other:
                 assert other.read_context("trip", "default", number) == expected
                 other.fork_session("trip", f"fork {number}", through_message=number)

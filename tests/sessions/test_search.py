@@ -81,6 +81,7 @@ SAME = {
 }
 
 
+@pytest.mark.every_case
 @pytest.mark.parametrize(("text", "wanted"), SAME.values(), ids=SAME)
 def test_a_text_is_found_in_any_script_and_case(repository: SQLiteSessionRepository, text: str, wanted: str) -> None:
     add_message(repository, "a", 1, "unrelated")

@@ -58,7 +58,7 @@ def words_of(block: dict[str, Any]) -> Iterator[str]:
 
 
 def test_a_search_finds_what_reading_every_message_finds() -> None:
-    search_at_random(60)
+    search_at_random(30)
 
 
 @pytest.mark.long

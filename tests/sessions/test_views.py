@@ -92,7 +92,6 @@ def test_several_texts_and_tools_are_one_row(tmp_path: Path) -> None:
     assert "why not" in got[2]
 
 
-@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", CONVERSATIONS)
 def test_a_transcript_says_the_same_as_the_command_line(name: str, tmp_path: Path) -> None:
     CONVERSATIONS[name].play(open_session("sqlite", "session", tmp_path))

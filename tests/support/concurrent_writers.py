@@ -12,7 +12,6 @@ from .conversations import build
 from .fresh_processes import open_session, wait_for_the_others
 
 THREADS = 4
-MESSAGES = 250
 
 
 def say(folder: Path, text: str) -> None:
@@ -42,15 +41,19 @@ def names(process: int, thread: int) -> tuple[str, str]:
     return (f"session {process}.{thread}", "default") if thread % 2 else ("shared", f"agent {process}.{thread}")
 
 
-def write_many(folder: Path, process: int) -> None:
+def write_many(folder: Path, process: int, messages: int) -> None:
     """Add messages from several threads at once, each to an agent of its own."""
+
+    def write(thread: int) -> None:
+        asyncio.run(_write(folder, *names(process, thread), messages))
+
     with ThreadPoolExecutor(THREADS) as executor:
-        list(executor.map(lambda thread: asyncio.run(_write(folder, *names(process, thread))), range(THREADS)))
+        list(executor.map(write, range(THREADS)))
 
 
-async def _write(folder: Path, session_id: str, agent_id: str) -> None:
+async def _write(folder: Path, session_id: str, agent_id: str, messages: int) -> None:
     agent = build(open_session("sqlite", session_id, folder), agent_id=agent_id)
-    for number in range(MESSAGES):
+    for number in range(messages):
         message = {"role": "user", "content": [{"text": f"{session_id}, {agent_id}: {number}"}]}
         if number % 50 == 0:
             agent.state.set("written", number)

@@ -18,10 +18,12 @@ Result = TypeVar("Result")
 
 TIMEOUT = 120  # seconds; only a hang takes as long
 
-# The server has imported Strands, and each process is forked from it: new, and started at once.
+# The server has imported what takes long, and each process is forked from it: new, and started at once.
 PROCESSES = multiprocessing.get_context("spawn" if os.name == "nt" else "forkserver")
 if os.name != "nt":
-    PROCESSES.set_forkserver_preload(["tests.support.conversations", "strands.multiagent"])
+    PROCESSES.set_forkserver_preload(
+        ["pytest", "strands.multiagent", "tests.support.killable_agents", "tests.support.orchestrators"]
+    )
 
 
 def in_a_new_process(function: Callable[..., Result], *args: Any) -> Result:

@@ -212,7 +212,7 @@ def raises(path: str) -> None:
 
 def every_operation_in_a_handler(path: str) -> None:
     """An exit handler that calls operations of every kind."""
-    _EARLY.append(lambda: print(*every_operation(Path(path).with_name("every operation"), 4), "called", flush=True))
+    _EARLY.append(lambda: print(*every_operation(Path(path).with_name("every operation"), 9), "called", flush=True))
 
 
 ENDINGS: dict[str, Callable[[str], None]] = {

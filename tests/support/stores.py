@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import moto.backends
 import pytest
 from moto.server import ThreadedMotoServer
 from strands.session.file_session_manager import FileSessionManager
@@ -219,6 +220,7 @@ def s3_server() -> Iterator[str]:
             environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
             environment.setenv("AWS_ENDPOINT_URL_S3", url)
             environment.delenv("AWS_PROFILE", raising=False)
+            environment.setattr(moto.backends, "list_of_moto_modules", lambda: ["s3"])  # each request lists a folder
             boto3.client("s3").create_bucket(Bucket=BUCKET)
             yield url
     finally:

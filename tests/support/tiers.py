@@ -1,4 +1,4 @@
-"""Which cases of a matrix are quick; the others are left to the long tests."""
+"""Which cases of a test are quick, where these are not the first and the last; the others are long."""
 
 from collections.abc import Collection, Iterable
 from typing import Any

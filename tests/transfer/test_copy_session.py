@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from strands.session.file_session_manager import FileSessionManager
 from strands.session.s3_session_manager import S3SessionManager
+from strands.types.session import Session, SessionType
 
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository, copy_session
 from strands_sqlite_session_manager.transfer.stores import FileSessionRepository, S3SessionRepository
@@ -212,8 +213,9 @@ def test_more_sessions_and_messages_than_a_page_of_s3_holds_are_found(tmp_path: 
     client.meta.events.register(
         "provide-client-params.s3.ListObjectsV2", lambda params, **_: params.setdefault("MaxKeys", 2) and None
     )
-    for session_id in "abc":
-        write_everything(small_pages, session_id)
+    for session_id in "ab":
+        small_pages.create_session(Session(session_id, SessionType.AGENT))
+    write_everything(small_pages, "c")
     assert sorted(small_pages.list_session_ids()) == list("abc")
     target = sqlite_store(tmp_path / "a.db").whole()
     copy_session(small_pages, target, "c")

@@ -25,7 +25,7 @@ from ..support.conversations import CONVERSATIONS, build, resume_conversation
 from ..support.fresh_processes import held_by, in_a_new_process, open_session
 from ..support.numbered_messages import add_all, begin
 from ..support.records import Orchestrator, agent
-from ..support.tiers import every, tier
+from ..support.tiers import tier
 
 TABLES = ("sessions", "session_metadata", "agents", "messages", "multi_agents")
 
@@ -102,7 +102,7 @@ def everything_there_is(path: Path) -> None:
         manager.create_multi_agent("odd", Orchestrator("swarm", {}))
 
 
-@pytest.mark.parametrize("name", every(3, CONVERSATIONS))
+@pytest.mark.parametrize("name", CONVERSATIONS)
 def test_every_kind_of_history_comes_back_identical(name: str, tmp_path: Path) -> None:
     CONVERSATIONS[name].play(open_session("sqlite", "session", tmp_path))
     text = exported(tmp_path / "sessions.db")

@@ -26,7 +26,7 @@ from ..support.orchestrators import build_team, ran
 from ..support.recording_manager import written
 from ..support.scripted_model import REDACT_INPUT
 from ..support.stores import Store, conversation, finished_in_place, new_store, s3_server, sqlite_store
-from ..support.tiers import every, tier
+from ..support.tiers import tier
 
 SESSION = "session"
 
@@ -128,7 +128,7 @@ def test_an_agent_that_comes_to_sqlite_resumes_as_it_would_have_where_it_was(
     assert arrived == written(held_by(history.build(elsewhere.open(SESSION))))
 
 
-@pytest.mark.parametrize("name", every(4, KEPT_ANYWHERE[::2]))
+@pytest.mark.parametrize("name", KEPT_ANYWHERE[::2])
 def test_an_agent_that_is_copied_away_and_back_has_what_it_had_and_continues(name: str, tmp_path: Path) -> None:
     history = history_of(name)
     stores = [sqlite_store(tmp_path / "a.db"), new_store("files", tmp_path, "files"), sqlite_store(tmp_path / "b.db")]
@@ -172,7 +172,7 @@ def between_sqlite_files() -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("name", every(3, between_sqlite_files()))
+@pytest.mark.parametrize("name", between_sqlite_files())
 def test_between_sqlite_files_an_agent_resumes_exactly(name: str, tmp_path: Path) -> None:
     history = history_of(name)
     source, target = (sqlite_store(tmp_path / f"{end}.db") for end in ("source", "target"))
