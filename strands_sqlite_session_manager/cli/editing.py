@@ -21,7 +21,7 @@ def delete(database: Database, arguments: argparse.Namespace) -> None:
     selected = selected_sessions(arguments, "delete")
     if isinstance(selected, Filter):
         _delete_selected(database, selected, arguments, "no sessions have these metadata")
-    elif _confirm_deletion(summaries_of(database, selected), arguments):
+    elif _confirm_deletion(database, summaries_of(database, selected), arguments):
         delete_session(database, *selected)
         print(f"deleted {counted(len(selected), 'session')}")
 
@@ -36,7 +36,7 @@ def _delete_selected(database: Database, selected: Filter, arguments: argparse.N
     summaries = list_sessions(database, selected)
     if not summaries:
         print(if_none)
-    elif _confirm_deletion(summaries, arguments):
+    elif _confirm_deletion(database, summaries, arguments):
         report = output.progress("sessions")
         progress = None if report is None else lambda deleted: report(deleted, len(summaries))
         print(f"deleted {counted(delete_sessions(database, selected, progress), 'session')}")
@@ -54,7 +54,7 @@ def tag(database: Database, arguments: argparse.Namespace) -> None:
     print(output.safe(pairs(database.transaction(change))) or "no metadata")
 
 
-def _confirm_deletion(summaries: Sequence[SessionSummary], arguments: argparse.Namespace) -> bool:
+def _confirm_deletion(database: Database, summaries: Sequence[SessionSummary], arguments: argparse.Namespace) -> bool:
     """Return whether to delete sessions."""
     messages = sum(summary.message_count for summary in summaries)
     what = f"{counted(len(summaries), 'session')} with {counted(messages, 'message')}"

@@ -5,12 +5,14 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from typing import Any
 
 from .. import errors
 from ..database.database import MAX_INTEGER, Database, Row
 from ..database.identifiers import validate_id
 from ..database.values import decode
 from .metadata import check_metadata, condition, read_metadata
+from .orchestrators import orchestrators_of
 from .text import texts
 
 _PREVIEW = 100  # characters
@@ -32,7 +34,8 @@ class SessionSummary:
         agent_ids: Its agents, in the order of their creation.
         multi_agent_ids: Its orchestrators, in the order of their creation.
         message_count: How many messages its agents have together.
-        preview: The start of the first text that the user said, on one line; empty if there is none.
+        preview: The start of the first text that the user said, on one line; otherwise, of the task of an orchestrator.
+            Empty if there is none.
         forked_from: The id of the session that this one is a fork of, which may have been deleted; None if it is none.
         forked_through: The last message that the fork was asked to copy; None if all were.
     """
@@ -171,7 +174,10 @@ def summarize(connection: sqlite3.Connection, session_id: str) -> SessionSummary
         raise errors.SessionNotFoundException(f"Session {session_id} does not exist")
     session_type, created_at, active_at, forked_from, forked_through, message_count = row
     agent_ids = ids_of(connection, "agents", session_id)
+    multi_agent_ids = ids_of(connection, "multi_agents", session_id)
     beginnings = [_first_user_text(connection, session_id, agent_id) for agent_id in agent_ids]
+    if multi_agent_ids and not any(beginnings):
+        beginnings = [(found.updated_at, preview_of(found.task)) for found in orchestrators_of(connection, session_id)]
     return SessionSummary(
         session_id,
         session_type,
@@ -179,9 +185,9 @@ def summarize(connection: sqlite3.Connection, session_id: str) -> SessionSummary
         active_at,
         read_metadata(connection, session_id),
         agent_ids,
-        ids_of(connection, "multi_agents", session_id),
+        multi_agent_ids,
         message_count,
-        min((beginning for beginning in beginnings if beginning), default=("", ""), key=lambda found: str(found[0]))[1],
+        min((found for found in beginnings if found and found[1]), default=("", ""), key=_moment_of)[1],
         forked_from,
         forked_through,
     )
@@ -204,10 +210,19 @@ def _first_user_text(connection: sqlite3.Connection, session_id: str, agent_id: 
     ):
         message = decode(text, "message", message_id, "of agent", agent_id, "in session", session_id)
         if isinstance(message, dict) and message.get("role") == "user":
-            preview = " ".join(texts(message).split(None, _PREVIEW)[:_PREVIEW])
+            preview = preview_of(message)
             if preview:
-                return created_at, preview[:_PREVIEW]
+                return created_at, preview
     return None
+
+
+def _moment_of(beginning: tuple[str, str]) -> str:
+    return str(beginning[0])
+
+
+def preview_of(message: Any) -> str:
+    """Return the start of what a message says, on one line."""
+    return " ".join(texts(message).split(None, _PREVIEW)[:_PREVIEW])[:_PREVIEW]
 
 
 def moment(value: datetime | str, name: str) -> str:

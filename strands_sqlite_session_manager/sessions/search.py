@@ -2,14 +2,16 @@
 
 import re
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ..database.database import Database, Row
 from ..database.identifiers import validate_id
 from ..database.values import decode, encode
 from .listing import check_range
 from .metadata import check_metadata, condition
+from .orchestrators import flat, orchestrator
 from .text import parts
 
 _LONGEST_PATTERN = 10_000  # characters; SQLite takes no more than 50,000 bytes
@@ -23,7 +25,8 @@ class MessageMatch:
     Attributes:
         session_id: The session's id.
         agent_id: The agent's id.
-        message_id: The message's id.
+        message_id: The message's id; None if a node of an orchestrator said it, or was asked: these have no messages of
+            their own. `agent_id` is then the node, or the orchestrator that was asked.
         role: Who said it: `user` or `assistant`.
         created_at: When, ISO 8601.
         snippet: The first place where the text was found, with some words around it, on one line.
@@ -31,7 +34,7 @@ class MessageMatch:
 
     session_id: str
     agent_id: str
-    message_id: int
+    message_id: int | None
     role: str
     created_at: str
     snippet: str
@@ -51,41 +54,77 @@ def search_messages(
         raise TypeError(f"text=<{type(text).__name__}> | must be a string")
     if not text:
         raise ValueError("text | cannot be empty")
-    filters = []
     for name, value in (("session", session_id), ("agent", agent_id)):
         if value is not None:
-            filters.append((f"{name}_id", validate_id(value, name)))
-    clauses, parameters = condition(check_metadata(metadata), "messages")
-    clauses = "".join(f" AND {column} = ?" for column, _ in filters) + clauses
+            validate_id(value, name)
+    filter_ = check_metadata(metadata)
+    clauses, parameters = _condition("messages", filter_, session_id=session_id, agent_id=agent_id)
     limit, _ = check_range(limit)
     folded = text.casefold()
 
     def search(connection: sqlite3.Connection) -> list[MessageMatch]:
-        said, said_parameters = _contains(connection, text)
+        said, said_parameters = _contains(connection, text, "coalesce(redact_message, message)")
         found: list[MessageMatch] = []
         if limit == 0:
             return found
+        of_nodes = [
+            match
+            for match in _matches_of_nodes(connection, text, filter_, session_id)
+            if agent_id is None or match.agent_id == agent_id
+        ]
         for row in connection.execute(
             "SELECT session_id, agent_id, message_id, created_at, coalesce(redact_message, message) FROM messages"
             f" WHERE {said}{clauses} ORDER BY sequence DESC",
-            (*said_parameters, *(value for _, value in filters), *parameters),
+            (*said_parameters, *parameters),
         ):
             match = _match(row, folded)
             if match is not None:
+                while of_nodes and str(of_nodes[0].created_at) > str(match.created_at):
+                    found.append(of_nodes.pop(0))
                 found.append(match)
-                if len(found) == limit:
+                if len(found) >= limit:
                     break
-        return found
+        return [*found, *of_nodes][:limit]
 
     return database.snapshot(search)
 
 
-def _contains(connection: sqlite3.Connection, text: str) -> tuple[str, list[str]]:
-    """Return a condition on messages that may contain a text, and its parameters.
+def _condition(table: str, metadata: Mapping[str, str | None], **ids: str | None) -> tuple[str, list[str | None]]:
+    clauses, parameters = condition(metadata, table)
+    equal = {column: value for column, value in ids.items() if value is not None}
+    return "".join(f" AND {column} = ?" for column in equal) + clauses, [*equal.values(), *parameters]
 
-    It looks at the JSON, where the text can also be the name of a key.
+
+def _matches_of_nodes(
+    connection: sqlite3.Connection, text: str, metadata: Mapping[str, str | None], session_id: str | None
+) -> list[MessageMatch]:
+    """Return where a text is in what orchestrators were asked and their nodes answered, the newest first."""
+    said, said_parameters = _contains(connection, text, "state")
+    clauses, parameters = _condition("multi_agents", metadata, session_id=session_id)
+    found = []
+    for in_session, multi_agent_id, state, updated_at in connection.execute(
+        "SELECT session_id, multi_agent_id, state, updated_at FROM multi_agents"
+        f" WHERE {said}{clauses} ORDER BY updated_at DESC, session_id, multi_agent_id",
+        (*said_parameters, *parameters),
+    ).fetchall():
+        asked = orchestrator(in_session, multi_agent_id, state, updated_at)
+        answered = [(node.node_id, "assistant", _words(node.message, node.error)) for node in flat(asked.nodes)]
+        for agent_id, role, words in (*reversed(answered), (multi_agent_id, "user", _words(asked.task))):
+            snippet = _found(words, text.casefold())
+            if snippet is not None:
+                found.append(MessageMatch(in_session, agent_id, None, role, updated_at, snippet))
+    return found
+
+
+def _words(message: Any, *others: str | None) -> list[str]:
+    return [*(words for part in parts(message) for words in part.words), *filter(None, others)]
+
+
+def _contains(connection: sqlite3.Connection, text: str, said: str) -> tuple[str, list[str]]:
+    """Return a condition on the JSON of what may contain a text, and its parameters.
+
+    In the JSON, the text can also be the name of a key.
     """
-    said = "coalesce(redact_message, message)"
     written = encode(text, "text")[1:-1].casefold()
     connection.create_function("contains", 1, lambda json: written in json.casefold(), deterministic=True)
     if not written.isascii() or len(written) >= _LONGEST_PATTERN:
@@ -99,11 +138,14 @@ def _contains(connection: sqlite3.Connection, text: str) -> tuple[str, list[str]
 def _match(row: Row, folded: str) -> MessageMatch | None:
     session_id, agent_id, message_id, created_at, text = row
     message = decode(text, "message", message_id, "of agent", agent_id, "in session", session_id)
-    for words in (words for part in parts(message) for words in part.words):
-        if folded in words.casefold():
-            role = str(message.get("role", ""))
-            return MessageMatch(session_id, agent_id, message_id, role, created_at, _snippet(words, folded))
-    return None
+    snippet = _found(_words(message), folded)
+    if snippet is None:
+        return None
+    return MessageMatch(session_id, agent_id, message_id, str(message.get("role", "")), created_at, snippet)
+
+
+def _found(said: Iterable[str], folded: str) -> str | None:
+    return next((_snippet(words, folded) for words in said if folded in words.casefold()), None)
 
 
 def _snippet(said: str, folded: str) -> str:
