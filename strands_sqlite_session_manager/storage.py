@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from .blobs import values
-from .blobs.blocks import cut
 from .blobs.keys import check_storable, normalize_key, normalize_prefix
+from .blobs.recent import Recent
 from .blobs.search import search
 from .context.strands_private import storage_marks
 from .database import files
@@ -86,6 +86,7 @@ class SQLiteStorage:
             self._database = Database(db_path, synchronous=synchronous, timeout=timeout, connect=connect)
         except SessionException as error:
             raise StorageError(str(error)) from error
+        self._recent = Recent()
         self._prefix = ""
         if self._database.path == files.MEMORY:
             self._ephemeral = storage_marks().ephemeral
@@ -129,7 +130,8 @@ class SQLiteStorage:
             if not isinstance(data, (bytes, bytearray, memoryview)):
                 raise TypeError(f"data=<{type(data).__name__}> | must be bytes")
             value = bytes(data)
-            blocks = cut(value) if len(value) <= _QUICK else await in_thread(cut, value)
+            cut = self._recent.cut
+            blocks = cut(stored_key, value) if len(value) <= _QUICK else await in_thread(cut, stored_key, value)
             await self._do(lambda connection: values.write(connection, stored_key, blocks))
 
     async def read(self, key: str) -> bytes | None:

@@ -9,7 +9,7 @@ cuts soon fall into the same places again.
 
 import hashlib
 import zlib
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import NamedTuple
 
 _PAGE = 4096  # bytes; less than that is not cut, since a row writes a page at least
@@ -31,10 +31,29 @@ class Block(NamedTuple):
     data: bytes
 
 
-def cut(value: bytes) -> list[Block]:
-    """Return the blocks of a value, in order; none if it is empty."""
-    ends = _ends(value) if len(value) > _PAGE else [len(value)] if value else []
-    return [_block(value[start:end]) for start, end in pairwise([0, *ends])]
+def cut(value: bytes, like: Sequence[Block] = ()) -> Sequence[Block]:
+    """Return the blocks of a value, in order; none if it is empty.
+
+    Args:
+        value: The value.
+        like: The blocks of a value that begins in the same way, or of any other. They save time and change nothing.
+    """
+    if len(value) <= _PAGE:
+        return [_block(value)] if value else []
+    # Each block costs a row, and each change costs a block. With blocks in proportion to the root of the whole, neither
+    # prevails: 20 KB are some eight blocks, and 2 MB some hundred.
+    shortest = _shortest(len(value))
+    front = value.find(_TEXT, 1, shortest)  # it says when a snapshot was saved, and so is always another
+    blocks = [_block(value[:front])] if front > 0 else []
+    end = front if front > 0 else 0
+    if shortest == _shortest(sum(len(block.data) for block in like)):
+        same = _same(value, end, like[len(blocks) :])
+        blocks += same
+        end += sum(len(block.data) for block in same)
+    while end < len(value):
+        start, end = end, _next_end(value, end + shortest, end + shortest * _LONGEST)
+        blocks.append(_block(value[start:end]))
+    return blocks
 
 
 def hash_of(data: bytes) -> bytes:
@@ -46,19 +65,24 @@ def _block(data: bytes) -> Block:
     return Block(hash_of(data), data)
 
 
-def _ends(value: bytes) -> list[int]:
-    # Each block costs a row, and each change costs a block. With blocks in proportion to the root of the whole, neither
-    # prevails: 20 KB are some ten blocks, and 2 MB some two hundred.
-    shortest = 8 << (len(value).bit_length() // 2)
-    ends = []
-    front = value.find(_TEXT, 1, shortest)
-    if front > 0:
-        ends.append(front)  # it says when a snapshot was saved, and so is always another
-    end = front if front > 0 else 0
-    while end < len(value):
-        end = _next_end(value, end + shortest, end + shortest * _LONGEST)
-        ends.append(end)
-    return ends
+def _shortest(size: int) -> int:
+    """Return how long a block is at least in a value of a size."""
+    return 16 << (size.bit_length() // 2)
+
+
+def _same(value: bytes, start: int, like: Sequence[Block]) -> Sequence[Block]:
+    """Return as many of some blocks as a value has from a place on, and would be cut into again.
+
+    What follows a block decides where it ends. So the last two are cut anew: the last one of a value can be shorter
+    than what decides.
+    """
+    count = 0
+    for _, data in like:
+        if value[start : start + len(data)] != data:
+            break
+        start += len(data)
+        count += 1
+    return like[: max(count - 2, 0)]
 
 
 def _next_end(value: bytes, first: int, last: int) -> int:

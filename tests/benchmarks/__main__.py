@@ -5,7 +5,7 @@ import importlib.util
 import tempfile
 from pathlib import Path
 
-from . import catalog, conversations, deletion, message_table, server, size, storage, writers
+from . import catalog, conversations, deletion, message_table, server, size, snapshots, storage, writers
 from .report import Report
 
 PARTS = {
@@ -16,6 +16,7 @@ PARTS = {
     "size": size,
     "catalog": catalog,
     "deletion": deletion,
+    "snapshots": snapshots,
     "table": message_table,
 }
 ON_REQUEST = {"table"}  # what was decided with it is decided

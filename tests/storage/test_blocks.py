@@ -37,6 +37,28 @@ def test_the_blocks_of_a_value_are_the_value(parts: list[bytes]) -> None:
     assert blocks == cut(bytes(bytearray(value)))
 
 
+PARTS = st.lists(
+    st.sampled_from([f'{{"text": "{word}"}}'.encode() * 300 for word in ("a", "bb", "ccc", "dd")]), max_size=6
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(PARTS, PARTS, PARTS, st.binary(max_size=100))
+def test_what_is_known_of_another_value_changes_no_block(
+    same: list[bytes], one: list[bytes], other: list[bytes], front: bytes
+) -> None:
+    value = b"".join([front, *same, *one])
+    assert cut(value, cut(b"".join([front[::-1], *same, *other]))) == cut(value)
+
+
+def test_what_is_known_of_a_conversation_changes_no_block() -> None:
+    messages = conversation(600)
+    values = [snapshot(messages[start:end], end) for start, end in ((0, 590), (0, 600), (4, 600), (0, 592), (300, 600))]
+    for before in values:
+        for after in values:
+            assert cut(after, cut(before)) == cut(after)
+
+
 @pytest.mark.parametrize("size", [0, 1, 4096, 4097, 100_000, 3_000_000])
 def test_a_value_without_texts_has_few_blocks(size: int) -> None:
     blocks = cut(bytes(size))
