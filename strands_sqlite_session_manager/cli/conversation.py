@@ -11,7 +11,7 @@ from ..database.identifiers import validate_id
 from ..database.values import UnreadableError, decode
 from ..sessions.listing import check_range
 from ..sessions.text import Part, parts
-from .output import local_time, print_json, safe, safe_lines, style
+from .output import local_time, print_json, safe, safe_block, safe_lines, style
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,9 @@ def print_markdown(session_id: str, said: Said, with_agent: bool) -> None:
         if part.kind == "call":
             print(f"Calls `{safe(part.name)}`:\n\n```json\n{safe(part.text)}\n```\n")
         elif part.kind == "result":
-            body = "\n".join(safe_lines(part.text))
-            print(f"Result ({safe(part.name)}):\n\n````\n{body}\n````\n")
+            print(f"Result ({safe(part.name)}):\n\n````\n{safe_block(part.text)}\n````\n")
         else:
-            print("\n".join(safe_lines(part.text)) + "\n")
+            print(safe_block(part.text) + "\n")
 
 
 def print_line(session_id: str, said: Said, with_agent: bool) -> None:

@@ -1,6 +1,7 @@
 """The command that copies sessions between stores."""
 
 import argparse
+import os
 import re
 import sys
 import time
@@ -14,6 +15,7 @@ from ..sessions.listing import Filter
 from . import output
 from .errors import CommandError, UsageError
 from .selection import selected_sessions
+from .summaries import counted
 
 if TYPE_CHECKING:
     from strands.session.session_repository import SessionRepository
@@ -24,12 +26,20 @@ if TYPE_CHECKING:
 _BATCH_SESSIONS = 50
 _BATCH_MESSAGES = 1000
 
+# What other stores cannot hold, and where it is.
+_OURS = {
+    "the metadata": ("session_metadata",),
+    "the earlier states, to which one can rewind,": ("agent_versions", "message_versions"),
+}
+
 
 def copy(arguments: argparse.Namespace) -> None:
     """Copy sessions from one store to another."""
     selected = selected_sessions(arguments, "copy")
     with _opened(arguments.source, arguments, read_only=True) as source:
         session_ids = _session_ids(source, selected) if isinstance(selected, Filter) else selected
+        if not session_ids and arguments.all:
+            raise CommandError(f"{_place(source)} | there are no sessions")
         with _opened(arguments.target, arguments, read_only=False) as target:
             copying = _Copying(source, target, len(session_ids))
             for session_id in session_ids:
@@ -45,14 +55,16 @@ class _Copying:
 
         self._source = source
         self._target = target
+        self._source_database = database_of(source)
         self._target_database = database_of(target)
         # What comes from another store is collected, so that several sessions are written in one transaction.
-        self._is_batched = self._target_database is not None and database_of(source) is None
+        self._is_batched = self._target_database is not None and self._source_database is None
         self._batch: list[Content] = []
         self._total = total
         self._started = time.monotonic()
         self._copied = self._messages = self._skipped = 0
         self._failures: dict[str, str] = {}
+        self._left_behind = dict.fromkeys(_OURS, 0)
 
     def copy(self, session_id: str, *, skip_existing: bool) -> None:
         """Copy a session, now or with the next ones."""
@@ -81,6 +93,9 @@ class _Copying:
             print(f"failed: {output.safe(session_id)}: {output.safe(reason)}", file=sys.stderr)
         skipped = f", {self._skipped:,} skipped" if self._skipped else ""
         print(f"{self._copied:,} of {self._total:,} sessions copied{skipped}; {self._rate()}")
+        for what, count in self._left_behind.items():
+            if count:
+                print(f"left behind, since the target cannot hold it: {what} of {counted(count, 'session')}")
         if self._failures:
             raise CommandError(f"{len(self._failures):,} of {self._total:,} sessions were not copied")
 
@@ -93,9 +108,25 @@ class _Copying:
             nonlocal copied
             copied = done
 
+        left_behind = self._unknown_to_the_target(session_id)
         copy_session(self._source, self._target, session_id, progress=count)
+        for what in left_behind:
+            self._left_behind[what] += 1
         self._copied += 1
         self._messages += copied
+
+    def _unknown_to_the_target(self, session_id: str) -> list[str]:
+        """Return what only a SQLite file holds of a session."""
+        if self._source_database is None or self._target_database is not None:
+            return []
+        return [
+            what
+            for what, tables in _OURS.items()
+            if any(
+                self._source_database.read(f"SELECT 1 FROM {table} WHERE session_id = ? LIMIT 1", (session_id,))
+                for table in tables
+            )
+        ]
 
     def _add_to_batch(self, session_id: str) -> None:
         from ..transfer.content import read_content
@@ -162,7 +193,7 @@ def _open(place: str, arguments: argparse.Namespace, *, read_only: bool) -> Any:
         )
     if scheme in ("postgres", "postgresql") or scheme.startswith("postgresql+"):
         return _open_postgres(place)
-    if "://" in place:
+    if "://" in place and scheme != "sqlite":  # of which opening says how to write it
         raise UsageError(f"{scheme}:// | unsupported; use file:DIR, s3://BUCKET/PREFIX, postgresql://... or a path")
     from ..repository import SQLiteSessionRepository
 
@@ -198,3 +229,17 @@ def _session_ids(source: Any, selected: Filter) -> list[str]:
     if selected.metadata:
         raise UsageError("--metadata selects sessions of a SQLite file: other stores hold no metadata")
     return list(source.list_session_ids())
+
+
+def _place(source: Any) -> str:
+    """Return where a source keeps its sessions, in its own words."""
+    from ..transfer.content import database_of
+
+    database = database_of(source)
+    if database is not None:
+        return database.path
+    if hasattr(source, "bucket"):
+        return f"s3://{source.bucket}/{source.prefix.strip('/')}/session_*".replace("//session_", "/session_")
+    if hasattr(source, "storage_dir"):
+        return os.path.join(source.storage_dir, "session_*")
+    return "the source"

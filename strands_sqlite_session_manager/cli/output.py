@@ -26,6 +26,11 @@ def safe_lines(text: str) -> list[str]:
     return [safe(line.expandtabs(4)) for line in text.splitlines()]
 
 
+def safe_block(text: str) -> str:
+    """Return a text of several lines as `safe` does, but with its lines and tabs."""
+    return "\n".join("\t".join(map(safe, line.split("\t"))) for line in text.splitlines())
+
+
 def safe_json(line: str) -> str:
     """Return the same JSON with the characters escaped that a terminal would obey."""
     return _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", line)

@@ -7,7 +7,7 @@ from ..database.database import Database
 from ..sessions.orchestrators import Node, Orchestrator, orchestrators_of
 from ..sessions.text import parts
 from .conversation import text_lines
-from .output import local_time, print_json, safe, safe_lines, style
+from .output import local_time, print_json, safe, safe_block, safe_lines, style
 
 _STYLES = {"completed": "green", "failed": "red", "interrupted": "yellow"}
 
@@ -41,14 +41,14 @@ def print_markdown(session_id: str, orchestrator: Orchestrator) -> None:
     print(f"### {safe(orchestrator.kind)} {safe(orchestrator.multi_agent_id)}\n")
     print(f"*{local_time(orchestrator.updated_at)}, {safe(orchestrator.status)}*\n")
     for part in parts(orchestrator.task):
-        print("\n".join(safe_lines(part.text)) + "\n")
+        print(safe_block(part.text) + "\n")
     for depth, node in _nested(orchestrator.nodes):
         facts = ", ".join(filter(None, (safe(node.status), *_numbers(node))))
         print(f"{'#' * min(3 + depth, 6)} {safe(node.node_id)}\n\n*{facts}*\n")
         if node.error is not None:
-            print("\n".join(safe_lines(node.error)) + "\n")
+            print(safe_block(node.error) + "\n")
         for part in parts(node.message):
-            print("\n".join(safe_lines(part.text)) + "\n")
+            print(safe_block(part.text) + "\n")
 
 
 def print_line(session_id: str, orchestrator: Orchestrator) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ def resolve(db_path: str | os.PathLike[str] | None) -> str:
 
     Raises:
         TypeError: If the path is not text.
-        ValueError: If the path is empty, or holds what SQLite cannot take.
+        ValueError: If the path is empty, looks like a URL, or holds what SQLite cannot take.
         SessionException: If it leads to something that is not a regular file, or through a link to nothing; or if the
             file has a second name.
     """
@@ -34,6 +35,7 @@ def resolve(db_path: str | os.PathLike[str] | None) -> str:
         source = ENVIRONMENT_VARIABLE
         db_path = os.environ.get(ENVIRONMENT_VARIABLE, DEFAULT_PATH)
     given = check_path(db_path, source)
+    _refuse_url(given, source)
     if given == MEMORY:
         return MEMORY
     if given.endswith(_SEPARATORS) or os.path.basename(given) in (os.curdir, os.pardir):
@@ -48,6 +50,21 @@ def resolve(db_path: str | os.PathLike[str] | None) -> str:
     else:
         check_only_name(path)
     return path
+
+
+def _refuse_url(given: str, source: str) -> None:
+    """Refuse what SQLAlchemy and others write for a file: it would become a file in folders of odd names.
+
+    What follows the name of another store may hold a password, and is not repeated.
+    """
+    url = re.match(r"(?i)(?:([a-z][a-z0-9+.-]+)://|(sqlite):/)([^?]*)", given)
+    if url is None:
+        return
+    scheme, rest = (url[1] or url[2]).lower(), url[3]
+    if scheme.partition("+")[0] not in ("sqlite", "file"):
+        raise ValueError(f"{source}=<{scheme}://...> | a URL, but must be the path of a SQLite file")
+    path = rest if scheme == "file" else rest.removeprefix("/")
+    raise ValueError(f"{source}=<{given}> | a URL, but must be a path: write {path or MEMORY}")
 
 
 def uri(path: str, parameters: str) -> str:

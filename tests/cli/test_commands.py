@@ -122,6 +122,13 @@ def test_of_several_agents_one_can_be_shown_and_of_many_messages_the_last(db: Pa
     assert [shown["message_id"] for shown in last] == [6, 7]
 
 
+def test_markdown_keeps_tabs(tmp_path: Path) -> None:
+    path = tmp_path / "sessions.db"
+    with SQLiteSessionManager("session", path) as manager:
+        build(manager, "all:\n\tcc x.c")("a Makefile?")
+    assert "\n\tcc x.c\n" in run("show", "session", "--format", "markdown", db=path).out
+
+
 def test_times_are_local_for_people(db: Path, tmp_path: Path) -> None:
     with closing(sqlite3.connect(db)) as connection, connection:
         connection.execute("UPDATE messages SET created_at = '2024-05-06T23:30:00.123456+00:00'")

@@ -355,3 +355,41 @@ def test_a_password_is_never_printed(
         assert ended.code in (1, 2)
         assert PASSWORD not in ended.err + ended.out
         assert "Traceback" not in ended.err
+
+
+# -- what is missing --
+
+
+def test_what_another_store_cannot_hold_is_told_for_how_many_sessions(tmp_path: Path) -> None:
+    path = tmp_path / "from.db"
+    for session_id, metadata in (("a", {"user_id": "1"}), ("b", {"user_id": "2"}), ("c", None)):
+        with SQLiteSessionManager(session_id, path, metadata=metadata) as manager:
+            agent = build(manager)
+            agent("hello")
+            if session_id == "a":
+                agent.state.set("mood", "good")
+                agent("hello again")
+    ended = run("copy", path, f"file:{tmp_path / 'files'}", "--all")
+    assert ended.code == 0, ended.err
+    assert ended.out.splitlines()[1:] == [
+        "left behind, since the target cannot hold it: the metadata of 2 sessions",
+        "left behind, since the target cannot hold it: the earlier states, to which one can rewind, of 1 session",
+    ]
+    assert len(run("copy", path, tmp_path / "to.db", "--all").out.splitlines()) == 1
+
+
+def test_a_source_without_sessions_is_an_error_that_says_where_it_looked(s3_url: str, tmp_path: Path) -> None:
+    boto3.client("s3").create_bucket(Bucket="empty")
+    (tmp_path / "files").mkdir()
+    with SQLiteSessionRepository(tmp_path / "from.db"):
+        pass
+    for place, looked_in in (
+        ("s3://empty/prodcution/", "s3://empty/prodcution/session_*"),
+        ("s3://empty", "s3://empty/session_*"),
+        (f"file:{tmp_path / 'files'}", str(tmp_path / "files" / "session_*")),
+        (tmp_path / "from.db", str(tmp_path / "from.db")),
+    ):
+        ended = run("copy", place, tmp_path / "to.db", "--all", "--endpoint-url", s3_url)
+        assert (ended.code, ended.out) == (1, "")
+        assert ended.err == f"strands-sqlite: {looked_in} | there are no sessions\n"
+    assert not (tmp_path / "to.db").exists()

@@ -60,6 +60,44 @@ def everything_below(folder: Path) -> dict[Path, bytes | None]:
     return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
+# -- where it is not --
+
+
+@pytest.mark.every_case
+@pytest.mark.parametrize(
+    ("url", "instead"),
+    [
+        ("sqlite:///foo.db", "foo.db"),
+        ("sqlite:////var/lib/foo.db", "/var/lib/foo.db"),
+        ("SQLite+aiosqlite:///a/foo.db?mode=ro", "a/foo.db"),
+        ("sqlite://", ":memory:"),
+        ("file:///var/foo.db", "/var/foo.db"),
+        (Path("sqlite:///foo.db"), "foo.db"),
+    ],
+    ids=str,
+)
+def test_a_url_is_refused_with_the_path_to_write_instead(url: Any, instead: str, empty_folder: Path) -> None:
+    for open_database in (open_manager, SQLiteSessionRepository):
+        with pytest.raises(ValueError, match=rf"^db_path=<.*> \| a URL, but must be a path: write {instead}$"):
+            open_database(url)
+    assert list(empty_folder.iterdir()) == []
+
+
+def test_the_url_of_another_store_is_refused_without_its_password(empty_folder: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"^db_path=<postgresql://\.\.\.> \| a URL, but must be the path of a SQLite file$"
+    ):
+        open_manager("postgresql://user:hunter2@host/agents")
+    assert list(empty_folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["typo.db", "missing/typo.db"])
+def test_a_missing_file_that_is_only_to_be_read_is_an_error(name: str, empty_folder: Path) -> None:
+    with pytest.raises(SessionException, match=r"typo\.db \| no such file"):
+        SQLiteSessionRepository(name, read_only=True)
+    assert list(empty_folder.iterdir()) == []
+
+
 # -- where it is --
 
 
