@@ -255,7 +255,7 @@ def parse_synopsis(synopsis: str) -> str:
         assert re.search(rf"(?<![\w-]){option}(?![\w-])", ended.out), f"{option} is not in the help"
     for alternatives in re.findall(r"[\w|]+\|\w+", synopsis):
         assert f"{{{alternatives.replace('|', ',')}}}" in ended.out, f"{alternatives} is not in the help"
-    if len(arguments) > 1:
+    if len(arguments) > group:
         build_parser().parse_args(arguments)
     return words[0] if words else ""
 
