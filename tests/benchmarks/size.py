@@ -5,8 +5,8 @@ Messages of some 350 bytes, in sessions of 100 that an agent holds whole: in one
 sessions or agents. "on disk" counts the blocks of the file system, which files fill in part only.
 
 Then comes the size of a database after many turns under a sliding window of 40 messages, over the size of the messages
-alone: what it takes to resume exactly, from the end and from every message before. And what a turn then writes, with and
-without the versions that forks and rewinds need.
+alone: what it takes to resume exactly, from the end and from every message before. And what a turn then writes, with
+and without the versions that forks and rewinds need.
 """
 
 import itertools
@@ -105,19 +105,19 @@ def measure_turns(folder: Path, turns: int, report: Report) -> None:
     pages: dict[bool, float] = {}
     for versions in (True, False):
         path = folder / str(versions) / DATABASE
-        with SQLiteSessionManager("benchmark", path, synchronous="NORMAL") as manager:
-            with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-                if not versions:
-                    connection.execute("DROP TRIGGER agents_version")
-                agent = build_agent(manager, replies=WINDOW + turns)
-                for number in range(WINDOW):
-                    agent(f"turn {number}")
-                written = 0
-                for number in range(turns):
-                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-                    agent(f"turn {number}")
-                    written += connection.execute("PRAGMA wal_checkpoint").fetchone()[1]
-                pages[versions] = written / turns
+        manager = SQLiteSessionManager("benchmark", path, synchronous="NORMAL")
+        with manager, closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            if not versions:
+                connection.execute("DROP TRIGGER agents_version")
+            agent = build_agent(manager, replies=WINDOW + turns)
+            for number in range(WINDOW):
+                agent(f"turn {number}")
+            written = 0
+            for number in range(turns):
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                agent(f"turn {number}")
+                written += connection.execute("PRAGMA wal_checkpoint").fetchone()[1]
+            pages[versions] = written / turns
     ratio = pages[True] / pages[False]
     report.table(
         f"A turn under a sliding window of {WINDOW} messages: pages of 4,096 bytes that it writes",

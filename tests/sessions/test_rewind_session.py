@@ -235,7 +235,7 @@ def test_the_last_messages_come_in_order(path: Path) -> None:
     assert manager.list_messages("trip", "default", last=99) == everything
     assert manager.list_messages("trip", "default", last=0) == []
     for wrong in ({"last": -1}, {"last": 1, "limit": 1}, {"last": 1, "offset": 1}):
-        with pytest.raises(ValueError, match="last|limit"):
+        with pytest.raises(ValueError, match=r"last|limit"):
             manager.list_messages("trip", "default", **wrong)
 
 
