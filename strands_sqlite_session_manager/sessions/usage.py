@@ -11,7 +11,7 @@ from typing import Any
 
 from ..database.database import Database
 from ..database.values import UnreadableError
-from ..database.views import ANSWER, MESSAGE_COUNTS, READABLE, STATE_COUNTS
+from ..database.views import READABLE
 from .listing import END_OF_TIME, moment
 from .metadata import check_metadata
 
@@ -32,6 +32,44 @@ _NUMBERS = (
     "usage.cacheWriteInputTokens",
     "metrics.latencyMs",
 )
+
+
+# The JSON of a message that can be an answer with its usage: the others need not be parsed.
+_ANSWER = """
+        CASE
+            WHEN instr(coalesce(redact_message, message), '"usage"') AND json_valid(coalesce(redact_message, message))
+            THEN coalesce(redact_message, message)
+        END
+"""
+
+
+def _counts(table: str, *identity: str) -> str:
+    """Return the condition on a row that it is not what a fork has copied.
+
+    A copy has the identity of its original, times included. If the session that it was forked from was deleted, the
+    copy that was stored first counts.
+    """
+    same = " AND ".join(f"original.{column} = {table}.{column}" for column in identity)
+    return f"""
+        (
+            {table}.session_id NOT IN (SELECT session_id FROM sessions WHERE forked_from IS NOT NULL)
+            OR EXISTS (
+                SELECT 1
+                FROM sessions AS fork
+                WHERE fork.session_id = {table}.session_id AND CASE
+                    WHEN forked_from IN (SELECT session_id FROM sessions)
+                    THEN NOT EXISTS (
+                        SELECT 1 FROM {table} AS original WHERE original.session_id = forked_from AND {same}
+                    )
+                    ELSE {table}.rowid IN (SELECT min(rowid) FROM {table} GROUP BY {", ".join(identity)})
+                END
+            )
+        )
+"""
+
+
+_MESSAGE_COUNTS = _counts("messages", "agent_id", "message_id", "created_at")
+_STATE_COUNTS = _counts("multi_agents", "multi_agent_id", "created_at", "updated_at")
 
 
 @dataclass(frozen=True)
@@ -144,9 +182,9 @@ def _answers(
             SELECT
                 session_id,
                 {_KEYS.get(by, _KEYS["session"])[0]} AS key,
-                json_extract({ANSWER}, {paths}) AS numbers
+                json_extract({_ANSWER}, {paths}) AS numbers
             FROM messages
-            WHERE created_at > ? AND created_at < ? AND {MESSAGE_COUNTS} {condition}
+            WHERE created_at > ? AND created_at < ? AND {_MESSAGE_COUNTS} {condition}
         )
         SELECT session_id, key, count(*), group_concat(numbers)
         FROM answers
@@ -171,7 +209,7 @@ def _states(
             {_KEYS.get(by, _KEYS["session"])[1]},
             json_extract(CASE WHEN json_valid(state) THEN state END, '$.node_results', {paths})
         FROM multi_agents
-        WHERE updated_at > ? AND updated_at < ? AND {STATE_COUNTS} {condition}
+        WHERE updated_at > ? AND updated_at < ? AND {_STATE_COUNTS} {condition}
         """,
         (*between, *parameters),
     )

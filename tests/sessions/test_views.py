@@ -260,4 +260,4 @@ def test_usage_includes_cached_tokens_where_they_are_known(tmp_path: Path) -> No
     metadata = {"usage": {"inputTokens": 1, "cacheReadInputTokens": 3, "cacheWriteInputTokens": 4}}
     said(path, FINE, json.dumps({"role": "assistant", "content": [], "metadata": metadata}))
     sums = "answers, input_tokens, output_tokens, cache_read_input_tokens, cache_write_input_tokens, latency_ms"
-    assert query(path, f"SELECT {sums} FROM usage") == [(1, 1, None, 3, 4, None)]
+    assert query(path, f"SELECT {sums} FROM usage") == [(1, 1, 0, 3, 4, 0)]
