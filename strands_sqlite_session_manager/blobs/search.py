@@ -26,7 +26,10 @@ def search(database: Database, prefix: str, query: str) -> list[Any]:
         ImportError: If Strands has no search yet.
         SessionException: If the file cannot be read.
     """
-    from strands.storage.search import KeywordSearchStrategy
+    try:
+        from strands.storage.search import KeywordSearchStrategy
+    except ImportError as error:
+        raise ImportError("search needs strands-agents 1.54 or newer: pip install -U strands-agents") from error
 
     def look(connection: sqlite3.Connection) -> list[Any]:
         moment: Any = _Moment(connection, prefix)

@@ -1,7 +1,9 @@
 """How an event loop waits for the database without standing still."""
 
 import asyncio
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -63,10 +65,29 @@ async def ended(write: Write) -> None:
 
 
 async def in_thread(work: Callable[..., _T], *arguments: Any) -> _T:
-    """Return what a function returns, called with the arguments in another thread."""
-    loop = asyncio.get_running_loop()
+    """Return what a function returns, called with the arguments in another thread.
+
+    The threads belong to no event loop: Strands runs a new one for each synchronous call, and to start and end threads
+    for each would take longer than most calls.
+    """
     try:
-        future = loop.run_in_executor(None, work, *arguments)
+        future = asyncio.get_running_loop().run_in_executor(_threads, work, *arguments)
     except RuntimeError:  # the interpreter shuts down, and starts no thread
         return work(*arguments)
     return await future
+
+
+def _new_threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(thread_name_prefix="strands-sqlite")
+
+
+_threads = _new_threads()  # it starts them when they are needed
+
+
+def _renew_threads() -> None:
+    global _threads
+    _threads = _new_threads()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_threads)  # in a forked child, they do not exist

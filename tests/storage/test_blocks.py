@@ -1,5 +1,6 @@
 """A value is stored at the cost of what is new in it: counted in blocks and bytes, so that no clock decides."""
 
+import zlib
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,7 @@ def test_messages_that_are_removed_in_front_cost_little() -> None:
 
 def test_a_stash_behind_the_messages_is_shared_as_well() -> None:
     def stash(count: int) -> dict[str, object]:
-        entries = {f"{hash(str(n)) % 10**9}_{n}": {"text": "long " * 100 + str(n)} for n in range(count)}
+        entries = {f"{zlib.crc32(str(n).encode()):010}_{n}": {"text": "long " * 100 + str(n)} for n in range(count)}
         return {"location": "inline", "entries": dict(sorted(entries.items()))}
 
     messages = conversation(1002)

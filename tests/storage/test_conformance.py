@@ -115,7 +115,7 @@ def test_a_key_that_is_none_is_refused(storage: Any, key: str) -> None:
             run(call)
 
 
-@pytest.mark.parametrize("prefix", ["a\\b", "..", "../a", "a/../b"])
+@pytest.mark.parametrize("prefix", ["..", "../a", "a/../b"])
 def test_a_prefix_that_is_none_is_refused(storage: Any, prefix: str) -> None:
     with pytest.raises(StorageError):
         run(storage.list(prefix))
