@@ -1,5 +1,6 @@
 """Options and fixtures for all tests."""
 
+import gc
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -30,6 +31,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for between in (of_one_test[1:-1] for of_one_test in cases.values()):
         for item in between:
             item.add_marker(pytest.mark.long)
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector leave alone what is there before any test: it takes a while to look at."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ class Life:
     path: Path
 
 
-@pytest.fixture(scope="module", params=every(12, HISTORIES))
+@pytest.fixture(scope="module", params=every(20, HISTORIES))
 def life(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
     """Live through a history."""
     history = HISTORIES[request.param]

@@ -43,7 +43,7 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def deaths(name: str, request: pytest.FixtureRequest) -> int:
     """How many moments to try: all in the long tests, a few in the quick ones."""
-    return DEATHS if request.node.get_closest_marker("long") else 3
+    return DEATHS if request.node.get_closest_marker("long") else 2
 
 
 def test_a_killed_process_resumes_to_the_last_event_that_was_announced(name: str, deaths: int, tmp_path: Path) -> None:

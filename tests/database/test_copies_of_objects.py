@@ -20,6 +20,7 @@ from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRe
 
 from ..support.recording_manager import held
 from ..support.scripted_model import ScriptedModel
+from ..support.tiers import tier
 from ..support.workers import in_processes
 
 WAYS: dict[str, Callable[[Any], Any]] = {
@@ -119,8 +120,11 @@ def say_hello(index: int, manager: SQLiteSessionManager) -> str:
     return held(agent)
 
 
-def test_a_process_that_is_spawned_takes_a_manager_as_an_argument(path: Path) -> None:
-    assert "spawn" in multiprocessing.get_all_start_methods()
+FRESH = [method for method in ("forkserver", "spawn") if method in multiprocessing.get_all_start_methods()]
+
+
+@pytest.mark.parametrize("start_method", tier(FRESH, quick=FRESH[:1]))
+def test_a_process_that_starts_afresh_takes_a_manager_as_an_argument(start_method: str, path: Path) -> None:
     with SQLiteSessionManager("session", path) as manager:
-        (there,) = in_processes(1, say_hello, manager, start_method="spawn")
+        (there,) = in_processes(1, say_hello, manager, start_method=start_method)
         assert held(build(manager)) == there

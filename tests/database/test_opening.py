@@ -83,9 +83,9 @@ def open_session(index: int, path: Path) -> None:
 @AT_ONCE
 def test_when_many_start_a_new_session_at_once_they_share_it(tmp_path: Path, at_once: Callable[..., list[Any]]) -> None:
     path = tmp_path / "sessions.db"
-    at_once(8, open_session, path)
+    at_once(5, open_session, path)
     stored = query(path, "SELECT session_id, key, value FROM session_metadata ORDER BY key")
-    assert stored == [(SESSION, f"from {index}", "yes") for index in range(8)]
+    assert stored == [(SESSION, f"from {index}", "yes") for index in range(5)]
     assert query(path, "SELECT session_id FROM sessions") == [(SESSION,)]
 
 
@@ -99,10 +99,10 @@ def test_when_many_start_a_new_agent_at_once_one_creates_it_and_the_others_join(
     tmp_path: Path, at_once: Callable[..., list[Any]]
 ) -> None:
     path = tmp_path / "sessions.db"
-    held = at_once(8, build_agent, path)
+    held = at_once(5, build_agent, path)
     (created,) = {stored[0] for stored in query(path, "SELECT message FROM messages")}
-    winner = next(index for index in range(8) if f'"{index}"' in created)
-    assert held == [[text(winner), text(winner)]] * 8
+    winner = next(index for index in range(5) if f'"{index}"' in created)
+    assert held == [[text(winner), text(winner)]] * 5
 
 
 # -- all or nothing --

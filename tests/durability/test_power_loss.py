@@ -158,7 +158,7 @@ def some(seed: int, wanted: int) -> Callable[[int], Sequence[int]]:
 
 
 def test_what_was_stored_before_a_power_loss_is_there_and_goes_on(full: power_loss.Recording, tmp_path: Path) -> None:
-    assert outcomes(tmp_path, full, 1, some(1, 8)) == {"nothing": 8 * len(HOWS)}
+    assert outcomes(tmp_path, full, 1, some(1, 6)) == {"nothing": 6 * len(HOWS)}
 
 
 @pytest.mark.long

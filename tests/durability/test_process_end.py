@@ -19,7 +19,6 @@ from ..support.child_process import in_a_child
 from ..support.command_line import ROOT, environment
 from ..support.every_operation import IN_THE_PROCESS, every_operation
 from ..support.process_endings import ENDINGS, PATIENCE
-from ..support.tiers import tier
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="the programs are forked"),
@@ -37,7 +36,6 @@ STORES = (
 )
 QUICK = (
     "early_handler",
-    "del_of_a_local",
     "del_of_a_global",
     "daemon_thread_waits",
     "raises",
@@ -49,20 +47,12 @@ UNCLEAR = (
 )  # fmt: skip
 
 
-def endings(*left_out: str) -> list[Any]:
-    """The programs, as parameters; the quick tests run one of each kind."""
-    names = [name for name in ENDINGS if name not in left_out]
-    return tier(names, quick=[name for name in QUICK if name in names])
-
-
-@pytest.fixture(scope="module")
-def ended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """How the programs ended: every one, or those of the quick tests."""
-    folder = tmp_path_factory.mktemp("endings")
-    tested = [item for item in request.session.items if item.path == request.path]
-    names = ENDINGS if any(item.get_closest_marker("long") for item in tested) else QUICK
+@pytest.mark.parametrize("names", [QUICK, pytest.param(tuple(ENDINGS), marks=pytest.mark.long)], ids=["some", "all"])
+def test_a_process_ends_at_once_and_says_clearly_what_it_could_not_store(
+    names: tuple[str, ...], tmp_path: Path
+) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.support.process_endings", str(folder), *names],
+        [sys.executable, "-m", "tests.support.process_endings", str(tmp_path), *names],
         cwd=ROOT,
         env=environment({}),
         capture_output=True,
@@ -70,41 +60,32 @@ def ended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         timeout=240,
         check=True,
     )
-    return {how["name"]: {**how, "folder": folder} for how in map(json.loads, done.stdout.splitlines())}
+    ended = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [how["name"] for how in ended] == list(names)
+    for how in ended:
+        assert_ends_at_once_and_clearly(how)
+        if how["name"] == "every_operation_in_a_handler":
+            assert how["told"].split("end\n")[1] == "called\n"
+        else:
+            assert_is_sound_and_holds_what_was_stored(tmp_path / f"{how['name']}.db", how)
 
 
-@pytest.mark.every_case
-@pytest.mark.parametrize("name", endings())
-def test_a_process_ends_at_once_and_says_clearly_what_it_could_not_store(
-    name: str, ended: dict[str, dict[str, Any]]
-) -> None:
-    how = ended[name]
-    assert not any(crash in how["told"] for crash in CRASHES), how["told"]
+def assert_ends_at_once_and_clearly(how: dict[str, Any]) -> None:
+    assert not any(crash in how["told"] for crash in CRASHES), how
     assert how["took"] < PATIENCE, how  # far below the 30 s that a write waits for another
-    assert how["code"] == (1 if name == "raises" else 0), how
-    if name != "raises":
-        assert not any(word in how["told"] for word in UNCLEAR), how["told"]
+    if how["name"] == "raises":
+        assert how["code"] == 1, how
+        assert "ImportError" not in how["told"], how
     else:
-        assert "ImportError" not in how["told"], how["told"]
+        assert how["code"] == 0, how
+        assert not any(word in how["told"] for word in UNCLEAR), how
+    assert "stored" in how["told"] or how["name"] not in STORES, how
 
 
-@pytest.mark.parametrize("name", tier(STORES, quick=[name for name in STORES if name in QUICK]))
-def test_an_exit_handler_and_a_finalizer_store_as_ever(name: str, ended: dict[str, dict[str, Any]]) -> None:
-    how = ended[name]
-    assert "stored" in how["told"], how["told"]
-    assert "last words" in str(rows(how["folder"] / f"{name}.db")), how["told"]
-
-
-@pytest.mark.every_case
-@pytest.mark.parametrize("name", endings("every_operation_in_a_handler"))
-def test_the_file_is_sound_after_any_end_of_a_process(name: str, ended: dict[str, dict[str, Any]]) -> None:
-    stored = rows(ended[name]["folder"] / f"{name}.db")
-    assert [number for number, _ in stored] == list(range(len(stored)))
-    assert ("last words" in str(stored)) == ("stored" in ended[name]["told"]) or name == "raises"
-
-
-def test_every_operation_works_in_an_exit_handler(ended: dict[str, dict[str, Any]]) -> None:
-    assert ended["every_operation_in_a_handler"]["told"].split("end\n")[1] == "called\n"
+def assert_is_sound_and_holds_what_was_stored(path: Path, how: dict[str, Any]) -> None:
+    stored = rows(path)
+    assert [number for number, _ in stored] == list(range(len(stored))), how
+    assert ("last words" in str(stored)) == ("stored" in how["told"]) or how["name"] == "raises", how
 
 
 def rows(path: Path) -> list[tuple[int, str]]:

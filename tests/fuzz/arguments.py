@@ -121,4 +121,4 @@ def check(arguments: list[str]) -> None:
             assert found == {"sessions.db", "sub", "x.jsonl"}
 
 
-TARGET = Target(argument_lists, check, examples=40)
+TARGET = Target(argument_lists, check, examples=25)

@@ -156,4 +156,4 @@ def _bytes(path: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in path.parent.iterdir() if not file.name.endswith("-shm")}
 
 
-TARGET = Target(files, check, examples=8)
+TARGET = Target(files, check, examples=5)

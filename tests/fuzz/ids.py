@@ -109,4 +109,4 @@ def _use(repository: SQLiteSessionRepository, id_: str) -> None:
         assert manager.check() == []
 
 
-TARGET = Target(ids, check, examples=40)
+TARGET = Target(ids, check, examples=20)

@@ -161,4 +161,4 @@ def _change(value: Any, name: str, where: list[int], new: Any) -> Any:
     return changed
 
 
-TARGET = Target(inputs, check, examples=15)
+TARGET = Target(inputs, check, examples=10)

@@ -123,4 +123,4 @@ def _joins(text: str) -> bool:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass") != text
 
 
-TARGET = Target(st.tuples(st.sampled_from(list(PLACES)), values), check, examples=150)
+TARGET = Target(st.tuples(st.sampled_from(list(PLACES)), values), check, examples=80)

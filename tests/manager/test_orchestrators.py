@@ -200,7 +200,7 @@ def test_a_session_holds_several_orchestrators_beside_its_agents(tmp_path: Path)
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_processes_that_start_the_same_new_orchestrator_all_succeed(kind: str, tmp_path: Path) -> None:
-    session_ids = [f"session {number}" for number in range(10)]
+    session_ids = [f"session {number}" for number in range(4)]
     at_once(start_sessions, [(kind, tmp_path, session_ids)] * 3)
     assert [row[:2] for row in rows(tmp_path)] == [(session_id, "team") for session_id in session_ids]
 
