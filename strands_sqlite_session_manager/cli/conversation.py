@@ -1,7 +1,7 @@
 """A session as a conversation to read."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from ..database.identifiers import validate_id
 from ..database.values import UnreadableError, decode
 from ..sessions.listing import check_range
 from ..sessions.text import Part, parts
+from .layout import cut, space, width, wrap
 from .output import local_time, print_json, safe, safe_block, safe_lines, style
 
 
@@ -75,15 +76,79 @@ def read_conversation(
 
 
 def print_text(session_id: str, said: Said, with_agent: bool) -> None:
-    """Print a message for people."""
-    agent = f" ({safe(said.agent_id)})" if with_agent else ""
-    redacted = style("  [redacted]", "red") if said.is_redacted else ""
-    role = style(safe(said.role) + agent, "cyan" if said.role == "user" else "green")
-    place = "" if said.created_at is None else f"#{said.message_id}  {local_time(said.created_at)}"
-    print(f"{role}  {style(place, 'dim')}{redacted}".rstrip())
+    """Print a message for people, with all that it says."""
+    _print_heading(said, with_agent, with_time=True)
     for line in text_lines(said.message):
         print(f"  {line}")
     print()
+
+
+def print_folded(conversation: Sequence[Said], with_agent: bool, *, with_times: bool) -> None:
+    """Print messages for people, every call of a tool on one line with its result."""
+    columns = space()
+    results, answered = _pair(conversation)
+    for index, said in enumerate(conversation):
+        lines: list[str] = []
+        is_left_out = False
+        for number, part in enumerate(parts(said.message)):
+            if (index, number) in answered:
+                is_left_out = True
+            elif part.kind == "call":
+                lines.append(_call(part, results.get((index, number)), columns))
+            elif part.kind == "result":
+                mark, text = _mark(part), cut(_on_one_line(part.text), columns and columns - 4)
+                lines.append(f"{mark} {text}")
+            else:
+                wrapped = (piece for line in safe_lines(part.text) for piece in wrap(line, columns and columns - 2))
+                lines += [style(line, "dim") if part.kind == "reasoning" else line for line in wrapped]
+        if lines or not is_left_out:
+            _print_heading(said, with_agent, with_time=with_times)
+            for line in lines:
+                print(f"  {line}")
+            print()
+
+
+_Place = tuple[int, int]
+"""A message of a conversation, and a part of it, both by their number."""
+
+
+def _pair(conversation: Sequence[Said]) -> tuple[dict[_Place, Part], set[_Place]]:
+    """Return the results of calls by the places of the calls, and the places of these results."""
+    results: dict[_Place, Part] = {}
+    answered: set[_Place] = set()
+    waiting: dict[tuple[str, str], _Place] = {}
+    for index, said in enumerate(conversation):
+        for number, part in enumerate(parts(said.message)):
+            if part.kind == "call":
+                waiting[said.agent_id, part.call_id] = (index, number)
+            elif part.kind == "result" and (said.agent_id, part.call_id) in waiting:
+                results[waiting.pop((said.agent_id, part.call_id))] = part
+                answered.add((index, number))
+    return results, answered
+
+
+def _call(call: Part, result: Part | None, columns: int | None) -> str:
+    called, returned = _on_one_line(f"{call.name} {call.text}"), _on_one_line(result.text) if result else ""
+    if columns is not None:
+        room = columns - len("  → ") - (len("  ← ") if result else 0)
+        called = cut(called, max(room - width(returned), room // 2))
+        returned = cut(returned, room - width(called))
+    line = f"{style('→', 'yellow')} {called}"
+    return f"{line}  {_mark(result)} {returned}".rstrip() if result else line
+
+
+def _on_one_line(text: str) -> str:
+    return safe(" ".join(text.split()))
+
+
+def _print_heading(said: Said, with_agent: bool, *, with_time: bool) -> None:
+    agent = f" ({safe(said.agent_id)})" if with_agent else ""
+    redacted = style("  [redacted]", "red") if said.is_redacted else ""
+    role = style(safe(said.role) + agent, "cyan" if said.role == "user" else "green")
+    place = "" if said.message_id is None else f"#{said.message_id}"
+    if with_time and said.created_at is not None:
+        place += f"  {local_time(said.created_at)}"
+    print(f"{role}  {style(place, 'dim')}{redacted}".rstrip())
 
 
 def text_lines(message: Any) -> list[str]:
@@ -127,10 +192,13 @@ FORMATS: dict[str, Callable[[str, Said, bool], None]] = {
 }
 
 
+def _mark(result: Part) -> str:
+    return style("✗", "red") if result.name == "error" else style("←", "dim")
+
+
 def _text_of_result(part: Part) -> list[str]:
     first, *others = safe_lines(part.text) or [""]
-    mark = style("✗" if part.name == "error" else "←", "red" if part.name == "error" else "dim")
-    return [f"{mark} {first}", *(f"  {line}" for line in others)]
+    return [f"{_mark(part)} {first}", *(f"  {line}" for line in others)]
 
 
 _TEXT: dict[str, Callable[[Part], list[str]]] = {

@@ -4,12 +4,12 @@ import itertools
 import json
 import os
 import re
-import shutil
 import sys
-import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, TextIO
+
+from .layout import cut, pad, space, width
 
 # Control characters, and those that change the direction of the text around them.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -74,31 +74,15 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], bars: It
     numeric = [
         bool(cells) and all(cell.replace(",", "").isdigit() or not cell for cell in column)
         for column in zip(*cells, strict=True)
-    ]
-    print(style(cut(_line(headings, widths, numeric or [False] * len(headings))), "bold"))
+    ] or [False] * len(headings)
+
+    def line(row: Sequence[str]) -> str:
+        padded = (pad(cell, columns, right) for cell, columns, right in zip(row, widths, numeric, strict=True))
+        return cut("  ".join(padded).rstrip(), space())
+
+    print(style(line(headings), "bold"))
     for row, bar in itertools.zip_longest(cells, bars, fillvalue=""):
-        line = cut(_line(row, widths, numeric))
-        print(f"{line}  {bar}" if bar else line)
-
-
-def columns() -> int:
-    """Return how many columns the terminal has."""
-    return shutil.get_terminal_size().columns
-
-
-def cut(line: str) -> str:
-    """Return as much of a line as fits on the terminal; all of it if the output is not a terminal."""
-    if not is_terminal(sys.stdout):
-        return line
-    space = columns()
-    if width(line) <= space:
-        return line
-    taken = 0
-    for index, character in enumerate(line):
-        taken += width(character)
-        if taken >= space:
-            return f"{line[:index]}…"
-    return line
+        print(f"{line(row)}  {bar}" if bar else line(row))
 
 
 def progress(label: str) -> Callable[[int, int | None], None] | None:
@@ -112,21 +96,3 @@ def progress(label: str) -> Callable[[int, int | None], None] | None:
         print(f"\r{label}: {done:,}{of}", end=ending, file=sys.stderr, flush=True)
 
     return show
-
-
-def _line(cells: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:
-    padded = [
-        " " * (space - width(cell)) + cell if right else cell + " " * (space - width(cell))
-        for cell, space, right in zip(cells, widths, numeric, strict=True)
-    ]
-    return "  ".join(padded).rstrip()
-
-
-def width(text: str) -> int:
-    """Return how many columns a text takes on a terminal."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
-        for character in text
-    )

@@ -59,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_metadata(command)
     _add_limit(command, None, "at most this many sessions (default: all)")
+    command.add_argument("--long", action="store_true", help="with whole ids and all metadata")
     _add_json(command)
 
     command = add(
@@ -73,6 +74,8 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("session", metavar="SESSION", help="the session's id")
     command.add_argument("--agent", metavar="AGENT", help="only the messages of this agent")
     _add_limit(command, None, "only the last messages (default: all)")
+    command.add_argument("--full", action="store_true", help="with all that tools were given and returned")
+    command.add_argument("--times", action="store_true", help="with the time of each message")
     command.add_argument("--format", choices=tuple(FORMATS), default="text", help="default: text")
     command.add_argument(
         "--context", action="store_true", help="what the agent holds of it: trimmed, edited, summarized"

@@ -4,13 +4,16 @@ import argparse
 from dataclasses import asdict
 
 from ..database.database import Database
-from ..sessions.listing import Filter, list_sessions
-from ..sessions.search import search_messages
-from . import output, teams
+from ..sessions.listing import Filter, SessionSummary, list_sessions
+from ..sessions.search import MessageMatch, search_messages
+from . import output, teams, times
 from .checkpoints import show_context
-from .conversation import FORMATS, read_conversation
+from .conversation import FORMATS, print_folded, read_conversation
 from .errors import UsageError
-from .summaries import print_summaries, summaries_of
+from .layout import cut, space, width, wrap
+from .summaries import print_summaries, short_id, summaries_of, titles_of
+
+_SHORTEST_TITLE = 20  # columns
 
 
 def list_(database: Database, arguments: argparse.Namespace) -> None:
@@ -20,7 +23,7 @@ def list_(database: Database, arguments: argparse.Namespace) -> None:
         for summary in summaries:
             output.print_json(asdict(summary))
     else:
-        print_summaries(database, summaries)
+        print_summaries(database, summaries, long=arguments.long)
 
 
 def show(database: Database, arguments: argparse.Namespace) -> None:
@@ -31,11 +34,14 @@ def show(database: Database, arguments: argparse.Namespace) -> None:
     if arguments.through is not None:
         raise UsageError("--through goes with --context")
     format_ = "json" if arguments.json else arguments.format
-    print_message = FORMATS[format_]
     (summary,) = summaries_of(database, [arguments.session])
     with_agent = len(summary.agent_ids) > 1
-    for said in read_conversation(database, arguments.session, arguments.agent, arguments.limit):
-        print_message(arguments.session, said, with_agent)
+    conversation = read_conversation(database, arguments.session, arguments.agent, arguments.limit)
+    if format_ == "text" and not arguments.full:
+        print_folded(list(conversation), with_agent, with_times=arguments.times)
+    else:
+        for said in conversation:
+            FORMATS[format_](arguments.session, said, with_agent)
     if arguments.agent is None:
         for orchestrator in teams.read_orchestrators(database, arguments.session):
             teams.FORMATS[format_](arguments.session, orchestrator)
@@ -55,15 +61,40 @@ def search(database: Database, arguments: argparse.Namespace) -> None:
         for match in matches:
             output.print_json(asdict(match))
         return
-    rows = [
-        (
-            match.session_id,
-            match.agent_id,
-            "-" if match.message_id is None else str(match.message_id),
-            match.role,
-            output.local_time(match.created_at),
-            match.snippet,
+    if not matches:
+        print("no message contains this text")
+    summaries = summaries_of(database, dict.fromkeys(match.session_id for match in matches))
+    titles = titles_of(database, summaries)
+    named = {summary.session_id: (title, summary) for title, summary in zip(titles, summaries, strict=True)}
+    for match in matches:
+        _print_match(database, match, *named[match.session_id], folded=arguments.text.casefold())
+
+
+def _print_match(database: Database, match: MessageMatch, title: str, summary: SessionSummary, folded: str) -> None:
+    """Print where a text was found: in which session, who said it and when; and below, the words around it."""
+    columns = space()
+    id_ = match.session_id if columns is None else short_id(database, match.session_id)
+    who = match.role if summary.agent_ids == [match.agent_id] else f"{match.role} ({match.agent_id})"
+    number = [] if match.message_id is None else [f"#{match.message_id}"]
+    facts = "  ".join(map(output.safe, (who, times.ago(match.created_at), *number, id_)))
+    if columns is not None and width(title) + 2 + width(facts) > columns:
+        title = cut(title, max(columns - width(facts) - 2, _SHORTEST_TITLE))
+    heading = f"{output.style(title or '-', 'bold')}  {output.style(facts, 'dim')}"
+    if columns is not None and width(title or "-") + 2 + width(facts) > columns:
+        heading = (
+            f"{output.style(cut(title or '-', columns), 'bold')}\n  {output.style(cut(facts, columns - 2), 'dim')}"
         )
-        for match in matches
-    ]
-    output.print_table(("session", "agent", "message", "role", "time", "text"), rows)
+    print(heading)
+    for line in wrap(output.safe(match.snippet), columns and columns - 2):
+        print(f"  {_highlighted(line, folded)}")
+
+
+def _highlighted(line: str, folded: str) -> str:
+    """Return a line with every place highlighted where a text is in it."""
+    if len(line.casefold()) != len(line):  # then the places are not the same
+        return line
+    highlighted, end = "", 0
+    while (begin := line.casefold().find(folded, end)) >= 0:
+        highlighted += line[end:begin] + output.style(line[begin : begin + len(folded)], "yellow")
+        end = begin + len(folded)
+    return highlighted + line[end:]

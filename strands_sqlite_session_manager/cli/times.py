@@ -1,10 +1,29 @@
-"""Times as people type them."""
+"""Times as people type and read them."""
 
 import argparse
 import re
 from datetime import datetime, timedelta, timezone
 
+from .output import safe
+
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def ago(moment: str) -> str:
+    """Return a time of the file as people say it: `3 min ago`, or the day if that is a week ago or more."""
+    try:
+        then = datetime.fromisoformat(moment).astimezone()
+    except (TypeError, ValueError, OverflowError, OSError):
+        return safe(moment)
+    minutes = (datetime.now(timezone.utc) - then).total_seconds() / 60
+    if -1 < minutes < 1:
+        return "just now"
+    for limit, unit, length in ((60, "min", 1), (24 * 60, "h", 60), (2 * 24 * 60, "day", 24 * 60)):
+        if 1 <= minutes < limit:
+            return f"{minutes // length:.0f} {unit} ago"
+    if 1 <= minutes < 7 * 24 * 60:
+        return f"{minutes // (24 * 60):.0f} days ago"
+    return then.strftime("%Y-%m-%d")
 
 
 def age(argument: str) -> timedelta:

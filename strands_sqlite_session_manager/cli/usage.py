@@ -1,13 +1,12 @@
 """The command that tells what was spent."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 
 from ..database.database import Database
 from ..sessions.usage import UsageSummary, usage
-from . import output
+from . import layout, output
 
 _BAR = 30  # columns at most
 _SHORTEST = 5
@@ -46,10 +45,10 @@ def _cells(name: str, *summaries: UsageSummary, sessions: str | None = None) -> 
 
 
 def _bars(headings: Sequence[str], rows: Sequence[Sequence[str]], totals: Sequence[int]) -> list[str]:
-    if not output.is_terminal(sys.stdout) or not any(totals):
+    if layout.space() is None or not any(totals):
         return []
-    used = sum(max(map(output.width, column)) + 2 for column in zip(headings, *rows, strict=True))
-    longest = min(output.columns() - used, _BAR)
+    used = sum(max(map(layout.width, column)) + 2 for column in zip(headings, *rows, strict=True))
+    longest = min((layout.space() or 0) - used, _BAR)
     if longest < _SHORTEST:
         return []
     most = max(totals)

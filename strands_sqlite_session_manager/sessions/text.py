@@ -16,12 +16,14 @@ class Part:
         kind: `text`, `reasoning`, `call` (of a tool), `result` (of a tool) or `attachment`.
         text: What was said; of a call, the JSON of the tool's input; of an attachment, `[image: png, 12 KB]`.
         name: Of a call, the tool; of a result, its status, `success` or `error`; otherwise empty.
+        call_id: Of a call and its result, what Strands pairs them by; otherwise empty.
         words: What a search looks at: the text, and of a call or a result every key and value by itself.
     """
 
     kind: str
     text: str
     name: str = ""
+    call_id: str = ""
     words: tuple[str, ...] = ()
 
 
@@ -52,11 +54,13 @@ def _block(key: str, value: Any) -> Iterator[Part]:
         return
     elif key == "toolUse":
         name = str(value.get("name", ""))
-        yield Part("call", _json(value.get("input")), name, (name, *_words(value.get("input"))))
+        words = (name, *_words(value.get("input")))
+        yield Part("call", _json(value.get("input")), name, str(value.get("toolUseId", "")), words)
     elif key == "toolResult":
         inside = list(parts(value))
         words = tuple(word for part in inside for word in part.words)
-        yield Part("result", "\n".join(part.text for part in inside), str(value.get("status", "")), words)
+        text = "\n".join(part.text for part in inside)
+        yield Part("result", text, str(value.get("status", "")), str(value.get("toolUseId", "")), words)
     elif key == "reasoningContent":
         for part in _block("text", _inner(value, "reasoningText")):
             yield Part("reasoning", part.text, words=part.words)
