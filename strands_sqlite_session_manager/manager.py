@@ -5,6 +5,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from strands.agent.state import AgentState
@@ -16,6 +17,7 @@ from strands.types.session import Session, SessionAgent, SessionMessage, Session
 from .context.account import Change, StaleError
 from .context.agent import LiveAgent
 from .context.orchestrator import LiveOrchestrator
+from .context.stash import refill
 from .context.strands_private import (
     AgentColumns,
     Hooks,
@@ -285,6 +287,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
             prepended = manager.restore_from_session(columns["conversation_manager_state"]) or []
             removed = manager.removed_message_count
         messages = live.load_messages(connection, prepended, removed)
+        refill(agent, partial(records.read_history, self._database, self.session_id, agent.agent_id))
         # A server that keeps the conversation itself would be told it twice.
         if not getattr(agent.model, "stateful", False):
             agent.messages = fix_broken_tool_use(self, messages)

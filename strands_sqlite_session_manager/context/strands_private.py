@@ -3,6 +3,7 @@
 `tests/context/test_strands_private.py` fails if a release of Strands changes one of them.
 """
 
+import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
@@ -122,6 +123,37 @@ def fix_broken_tool_use(manager: RepositorySessionManager, messages: list[Messag
 def as_resumed(messages: list[Message]) -> list[Message]:
     """Do the same without a manager."""
     return fix_broken_tool_use(object.__new__(RepositorySessionManager), messages)
+
+
+def ephemeral_stash(agent: Any) -> Any:
+    """Return the stash of an agent with an automatic context; None if it has none, or if it outlives the process."""
+    manager: Any = getattr(agent, "context_manager", None)
+    if manager is None or manager.stash is None or manager.stash_is_durable:
+        return None
+    return manager.stash
+
+
+def use_storage_of_stash(stash: Any, wrap: Callable[[Any], Any]) -> None:
+    """Put a storage in front of the one that a stash uses; its keys are the references."""
+    stash._storage = wrap(stash._storage)
+
+
+def stash_entries(messages: list[Message]) -> dict[str, bytes]:
+    """Return what a stash holds when these messages have been added; not for a thread with an event loop."""
+    from strands._context_manager.retrieval_tool import _track_retrieval_tool_use_ids
+    from strands._context_manager.stash import Stash
+    from strands.storage.in_memory_storage import InMemoryStorage
+
+    async def stash_all() -> dict[str, bytes]:
+        storage = InMemoryStorage()
+        stash = Stash(storage, "session", "agent")
+        retrievals: set[str] = set()  # what was retrieved is not stashed again
+        for message in messages:
+            _track_retrieval_tool_use_ids(message, retrievals)
+            await stash.store_message(message, frozenset(retrievals))
+        return {key: await stash._storage.read(key) or b"" for key in await stash.list()}
+
+    return asyncio.run(stash_all())
 
 
 class Hooks:

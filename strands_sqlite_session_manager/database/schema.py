@@ -47,9 +47,11 @@ WHEN {" OR ".join(f"old.{column} IS NOT new.{column}" for column in _VERSIONED)}
         old.session_id,
         old.agent_id,
         last,
-        {", ".join(
-            f"CASE WHEN old.{column} IS NOT new.{column} THEN coalesce(old.{column}, '[]') END" for column in _VERSIONED
-        )}
+        {
+    ", ".join(
+        f"CASE WHEN old.{column} IS NOT new.{column} THEN coalesce(old.{column}, '[]') END" for column in _VERSIONED
+    )
+}
     FROM {_LAST} WHERE last IS NOT NULL
     ON CONFLICT ({", ".join(AGENT_VERSIONS.keys)}) DO UPDATE
     SET {", ".join(f"{column} = coalesce({column}, excluded.{column})" for column in _VERSIONED)};
@@ -119,7 +121,11 @@ def check_belongs_here(path: str, timeout: float) -> None:
     if has_content(path + "-journal"):
         return  # being created, or to be recovered first: `prepare` looks again after that
     # The main file alone tells, unless its newest pages are still in the write-ahead log.
-    immutable = "" if has_content(path + "-wal") else "&immutable=1"
+    immutable = ""
+    if not has_content(path + "-wal"):
+        if _is_marked(path):  # ten times faster than to open it
+            return
+        immutable = "&immutable=1"
     uri = files.uri(path, f"mode=ro{immutable}")
     connection = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None)
     try:
@@ -128,6 +134,16 @@ def check_belongs_here(path: str, timeout: float) -> None:
         raise errors.from_database(path, error, timeout) from error
     finally:
         connection.close()
+
+
+def _is_marked(path: str) -> bool:
+    """Tell whether the header of a file says that it is ours, and of the current version."""
+    with open(path, "rb", opener=files.open_existing) as file:
+        header = file.read(100)
+    # At the places that https://sqlite.org/fileformat.html (1.3) gives.
+    marks = (header[60:64], header[68:72])
+    ours = (VERSION.to_bytes(4, "big"), APPLICATION_ID.to_bytes(4, "big"))
+    return header.startswith(b"SQLite format 3\0") and marks == ours
 
 
 def prepare(

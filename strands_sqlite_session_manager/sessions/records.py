@@ -262,6 +262,11 @@ def read_context(
     return database.snapshot(read)
 
 
+def read_history(database: Database, session_id: str, agent_id: str) -> list[Message]:
+    """Return an agent's messages as they were said, redactions applied."""
+    return [message.to_message() for message in list_messages(database, session_id, agent_id, None, 0)]
+
+
 def message_row(session_id: str, agent_id: str, message: SessionMessage) -> Row:
     """Return a message as a row of `messages`; the agent holds it as it was said."""
     keys = (validate_id(session_id, "session"), validate_id(agent_id, "agent"), validate_message_id(message.message_id))

@@ -1,4 +1,4 @@
-"""At every event, not only at the end, a new agent would hold exactly what the live one holds."""
+"""At every event, not only at the end, a new agent would hold exactly what the live one holds, and has stashed."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from strands_sqlite_session_manager import SQLiteSessionManager
 
 from ..support.histories import HISTORIES, SESSION
 from ..support.histories.history import History
-from ..support.recording_manager import Recorder, held
+from ..support.recording_manager import Recorder, held, stashed
 from ..support.tiers import every
 
 # Where Strands itself makes something else of an agent that did not come to the end of its turn.
@@ -17,6 +17,14 @@ NOT_IN_THE_MIDDLE = {
     "a conversation that the model keeps": "a message is not told again to a model that has heard it",
     "tools in the background": "what runs in the background does not run on in another process",
 }
+
+
+def being_stashed(agent: Any) -> set[str]:
+    """Return the references of the last message, which the live agent may stash after our event only."""
+    last = agent.messages[-1] if agent.messages else {"content": []}
+    stash = getattr(getattr(agent, "context_manager", None), "stash", None)
+    blocks = enumerate(last["content"]) if stash else ()
+    return {reference for index, block in blocks for reference in stash.refs_for(block, last, index)}
 
 
 class Doubter(Recorder):
@@ -31,9 +39,14 @@ class Doubter(Recorder):
     def _note(self, agent: Any) -> None:
         super()._note(agent)
         with SQLiteSessionManager(SESSION, self._path) as manager:
-            found, expected = held(self._history.build(manager)), self.held[agent.agent_id]
+            resumed = self._history.build(manager)
+            found, expected = held(resumed), self.held[agent.agent_id]
+            given, stash = stashed(resumed), stashed(agent)
         if found != expected:
             self.differences.append((found, expected))
+        for reference in stash.keys() - being_stashed(agent):
+            if given.get(reference) != stash[reference]:
+                self.differences.append((f"{reference}: {given.get(reference)}", f"{reference}: {stash[reference]}"))
 
 
 @pytest.mark.every_case

@@ -209,7 +209,6 @@ def test_what_is_stashed_in_a_storage_is_found_after_a_restart(tmp_path: Path, k
     assert found_again(again)
 
 
-@pytest.mark.xfail(reason="the stash in memory is not filled from the history")
 def test_what_is_stashed_in_memory_is_found_after_a_restart(tmp_path: Path) -> None:
     needs_stash()
     again, _ = watch(tmp_path / "sessions.db", built_with(lambda: {"context_manager": "auto"}), stash)

@@ -1,8 +1,10 @@
 """A session manager that records, at every event, what its agents hold and what was said."""
 
+import asyncio
 import copy
 import json
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -24,6 +26,16 @@ def held(agent: Any) -> str:
             "internal_state": described._internal_state,
         }
     )
+
+
+def stashed(agent: Any) -> dict[str, str]:
+    """Write down what the stash of an automatic context holds, by its references; nothing if there is none."""
+    stash = getattr(getattr(agent, "context_manager", None), "stash", None)
+    if stash is None:
+        return {}
+    with ThreadPoolExecutor(1) as executor:  # there may be an event loop in this thread
+        entries = executor.submit(lambda: asyncio.run(stash.take_snapshot())).result()
+    return {reference: written(value) for reference, value in entries.items()}
 
 
 def written(value: Any) -> str:
