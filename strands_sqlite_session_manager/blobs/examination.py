@@ -19,14 +19,14 @@ def examine(connection: sqlite3.Connection) -> Iterator[str]:
 
 def _incomplete(connection: sqlite3.Connection) -> Iterator[str]:
     # A value of no bytes has no parts. Positions begin at 0, without gaps.
-    for key, size, found, parts, last, missing in connection.execute(
+    for key, size, found, parts, end, missing in connection.execute(
         """
         SELECT
             key,
             size,
             coalesce(sum(length(data)), 0),
             count(position),
-            coalesce(max(position), -1),
+            coalesce(max(position) + 1, 0),
             count(position) - count(data)
         FROM storage_values
         LEFT JOIN storage_parts USING (value_id)
@@ -37,7 +37,7 @@ def _incomplete(connection: sqlite3.Connection) -> Iterator[str]:
     ).fetchall():
         if missing:
             yield f"Storage key {key!r}: {missing} of {parts} blocks {'is' if missing == 1 else 'are'} missing."
-        elif size != found or parts != last + 1:
+        elif size != found or parts != end:
             yield f"Storage key {key!r}: the value has {found} bytes in {parts} parts, and should have {size} bytes."
     for value_id, parts in connection.execute(
         """

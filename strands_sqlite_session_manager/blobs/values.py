@@ -120,7 +120,7 @@ def read(connection: sqlite3.Connection, key: str) -> bytes | None:
     rows = connection.execute(_READ, (encode(key),)).fetchall()
     if not rows:
         return None
-    value = b"".join([data for _, data in rows if data is not None])
+    value = b"".join([data for _, data in rows if isinstance(data, bytes)])
     if len(value) != rows[0][0]:
         raise UnreadableError(f"the value of the storage key {key!r} is not whole")
     return value
@@ -139,7 +139,8 @@ def list_keys(connection: sqlite3.Connection, prefix: str) -> list[str]:
 
 def list_values(connection: sqlite3.Connection, prefix: str) -> list[StoredValue]:
     """Return what there is under the keys with a prefix, in the order of the keys; otherwise as `list_keys`."""
-    sql = f"SELECT key, size, updated_at FROM storage_values WHERE {_WITH_PREFIX} ORDER BY key"
+    columns = "key, CAST(size AS INTEGER), CAST(updated_at AS TEXT)"
+    sql = f"SELECT {columns} FROM storage_values WHERE {_WITH_PREFIX} ORDER BY key"
     return [StoredValue(*row) for row in connection.execute(sql, key_range(prefix)).fetchall()]
 
 
@@ -168,5 +169,5 @@ def _delete_unused(connection: sqlite3.Connection, block_ids: Iterable[int]) -> 
         DELETE FROM storage_blocks
         WHERE block_id = ? AND NOT EXISTS (SELECT 1 FROM storage_parts WHERE block_id = storage_blocks.block_id)
         """,
-        [(block_id,) for block_id in sorted(block_ids)],
+        [(block_id,) for block_id in block_ids],
     )

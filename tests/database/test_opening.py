@@ -41,6 +41,9 @@ COLUMNS = {
         *("state", "conversation_manager_state", "internal_state", "context"),
     },
     "message_versions": {"session_id", "agent_id", "message_id", "before_message_id", "edited_message"},
+    "storage_values": {"value_id", "key", "size", "updated_at"},
+    "storage_blocks": {"block_id", "hash", "data"},
+    "storage_parts": {"value_id", "position", "block_id"},
 }
 
 

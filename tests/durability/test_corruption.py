@@ -92,8 +92,10 @@ def findings_with(path: Path, table: str, column: str, value: str) -> list[str]:
     fill(path)
     with SQLiteSessionManager("ship", path, synchronous="NORMAL") as manager:
         manager.create_multi_agent("ship", Orchestrator("graph", {"x": 1}))
+    file_examination.keep_values(path)
+    keys = layout.primary_key(table)
     try:
-        query(path, f"UPDATE {table} SET {column} = {value} WHERE rowid = (SELECT min(rowid) FROM {table})")
+        query(path, f"UPDATE {table} SET {column} = {value} WHERE ({keys}) = (SELECT {keys} FROM {table} LIMIT 1)")
     except sqlite3.IntegrityError:  # there is such a row already
         return []
     return [f"{table}.{column} = {value}: {finding}" for finding in file_examination.use(path)]

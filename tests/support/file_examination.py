@@ -15,6 +15,9 @@ from strands.agent.conversation_manager import SlidingWindowConversationManager
 from strands.types.exceptions import SessionException
 
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
+from strands_sqlite_session_manager.blobs import values
+from strands_sqlite_session_manager.blobs.blocks import cut
+from strands_sqlite_session_manager.database.database import Database
 
 from .command_line import fill, run
 from .conversations import CONVERSATIONS, build
@@ -31,11 +34,12 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
         ("export", "--all"),
         ("export", "--all", "-o", "{}/x.jsonl"),
     ),
+    *(("storage", "list"), ("storage", "list", "--json"), ("storage", "get", "notes/long")),
     ("backup", "{}/b.db"),
 )
 LAST_COMMANDS: tuple[tuple[str, ...], ...] = (
     *(("tag", "ship", "app=other"), ("fork", "long", "other", "--through", "20"), ("delete", "island", "--yes")),
-    *(("vacuum",), ("prune", "--older-than", "0m", "--yes")),
+    *(("storage", "delete", "notes/", "--yes"), ("vacuum",), ("prune", "--older-than", "0m", "--yes")),
 )
 DAMAGED = ("malformed", "not a database", "unsupported file format")  # what SQLite says of a file that is damaged
 
@@ -90,6 +94,14 @@ def write(folder: Path) -> tuple[Files, Files]:
         in_use = {suffix: path.with_name(f"{path.name}{suffix}").read_bytes() for suffix in ("", "-wal", "-shm")}
     assert len(in_use["-wal"]) > 5 * 4096
     return closed, in_use
+
+
+def keep_values(path: Path) -> None:
+    """Store what `SQLiteStorage` keeps, which older versions of Strands do not have."""
+    database = Database(path)
+    for key, value in {"notes/empty": b"", "notes/long": b"of the harbor " * 3000, "short": b"of the sea"}.items():
+        database.transaction(lambda connection, key=key, value=value: values.write(connection, key, cut(value)))
+    database.close()
 
 
 def put(files: Files, path: Path) -> Path:

@@ -38,6 +38,13 @@ def columns() -> dict[str, tuple[str, ...]]:
 
 
 @functools.cache
+def primary_key(table: str) -> str:
+    """Return the columns of a table's primary key, separated by commas."""
+    sql = f"SELECT group_concat(name) FROM pragma_table_info('{table}') WHERE pk"
+    return _query(sql)[0][0]
+
+
+@functools.cache
 def indexes() -> list[str]:
     """Return the names of the indexes that can be dropped."""
     return [name for (name,) in _query("SELECT name FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL")]
