@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from .. import errors as package_errors
 from .errors import CommandError, UsageError
 from .output import safe
+from .paging import paged
 from .parser import build_parser
 
 
@@ -24,7 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if hasattr(sys.stdout, "reconfigure"):
             sys.stdout.reconfigure(errors="backslashreplace")
-        parsed.run(parsed)
+        with paged(parsed):
+            parsed.run(parsed)
         if sys.stdout is not None:
             sys.stdout.flush()
         return 0

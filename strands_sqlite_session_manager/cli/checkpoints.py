@@ -13,20 +13,22 @@ from ..sessions.rewind import rewind_session
 from . import output
 from .confirmation import confirm
 from .conversation import FORMATS, Said, read_conversation
+from .ids import full_id, session_of
 from .summaries import counted
 
 
 def fork(database: Database, arguments: argparse.Namespace) -> None:
     """Copy a session under a new id."""
+    source = full_id(database, arguments.source)
     fork_session(
         database,
-        arguments.source,
+        source,
         arguments.new,
         agent_id=arguments.agent,
         through_message=arguments.through,
         metadata={key: value or None for key, value in arguments.metadata},
     )
-    print(f"forked {output.safe(arguments.source)} to {output.safe(arguments.new)}")
+    print(f"forked {output.safe(source)} to {output.safe(arguments.new)}")
 
 
 def rewind(database: Database, arguments: argparse.Namespace) -> None:
@@ -50,13 +52,14 @@ def rewind(database: Database, arguments: argparse.Namespace) -> None:
 
 def forks(database: Database, arguments: argparse.Namespace) -> None:
     """Print the forks of a session, their forks, and so on."""
-    root = validate_id(arguments.session, "session")
     children: dict[str, list[tuple[str, int | None]]] = defaultdict(list)
     for session_id, forked_from, forked_through in database.read(
         "SELECT session_id, forked_from, forked_through FROM sessions WHERE forked_from IS NOT NULL"
         " ORDER BY created_at, session_id"
     ):
         children[forked_from].append((session_id, forked_through))
+    # The id of a session that was deleted is not the beginning of another one.
+    root = arguments.session if arguments.session in children else session_of(database, arguments)
     exists = database.read("SELECT 1 FROM sessions WHERE session_id = ?", (root,))
     if not exists and root not in children:
         raise errors.SessionNotFoundException(f"Session {root} does not exist")

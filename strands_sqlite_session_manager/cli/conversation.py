@@ -9,7 +9,7 @@ from .. import errors
 from ..database.database import Database
 from ..database.identifiers import validate_id
 from ..database.values import UnreadableError, decode
-from ..sessions.listing import check_range
+from ..sessions.listing import END_OF_TIME, check_range
 from ..sessions.text import Part, parts
 from .layout import cut, space, width, wrap
 from .output import local_time, print_json, safe, safe_block, safe_lines, style
@@ -33,9 +33,14 @@ class Said:
 
 
 def read_conversation(
-    database: Database, session_id: str, agent_id: str | None = None, limit: int | None = None
+    database: Database,
+    session_id: str,
+    agent_id: str | None = None,
+    limit: int | None = None,
+    after: str = "",
+    before: str = END_OF_TIME,
 ) -> Iterator[Said]:
-    """Return the last messages of a session, or of one of its agents.
+    """Return the last messages of a session, or of one of its agents, that were stored between two moments.
 
     Each agent's are in the order of their ids. Those of several agents alternate in the order in which they were
     stored. All are read before the first one is returned, so that a slow reader does not keep a transaction open.
@@ -58,14 +63,14 @@ def read_conversation(
         FROM (
             SELECT sequence, max(sequence) OVER (PARTITION BY agent_id ORDER BY message_id) AS place
             FROM messages
-            WHERE session_id = ? AND agent_id = coalesce(?, agent_id)
+            WHERE session_id = ? AND agent_id = coalesce(?, agent_id) AND created_at > ? AND created_at < ?
             ORDER BY place DESC, message_id DESC
             LIMIT ?
         )
         JOIN messages USING (sequence)
         ORDER BY place, message_id
         """,
-        (session_id, agent_id, limit),
+        (session_id, agent_id, after, before, limit),
     )
     for agent, message_id, created_at, is_redacted, text in rows:
         try:
@@ -73,6 +78,16 @@ def read_conversation(
         except UnreadableError as error:
             raise database.failure(error) from error
         yield Said(agent, message_id, created_at, bool(is_redacted), text, message)
+
+
+def count_messages(database: Database, session_id: str, agent_id: str | None, after: str, before: str) -> int:
+    """Return of how many messages `read_conversation` returns the last ones."""
+    ((count,),) = database.read(
+        "SELECT count(*) FROM messages"
+        " WHERE session_id = ? AND agent_id = coalesce(?, agent_id) AND created_at > ? AND created_at < ?",
+        (session_id, agent_id, after, before),
+    )
+    return int(count)
 
 
 def print_text(session_id: str, said: Said, with_agent: bool) -> None:

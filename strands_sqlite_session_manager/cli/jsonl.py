@@ -8,9 +8,11 @@ from collections.abc import Iterator
 
 from ..database import files
 from ..database.database import Database
+from ..sessions.listing import Filter
 from ..transfer.jsonl import export_sessions, import_sessions
 from . import output
-from .errors import CommandError
+from .errors import CommandError, UsageError
+from .ids import full_id, session_of
 from .opening import existing_file, resolve
 from .selection import selected_sessions
 from .summaries import counted
@@ -18,7 +20,13 @@ from .summaries import counted
 
 def export(database: Database, arguments: argparse.Namespace) -> None:
     """Write sessions as JSON Lines."""
+    if arguments.last:
+        if arguments.session or arguments.metadata or arguments.all:
+            raise UsageError("--last is the session with the newest activity: name no others")
+        arguments.session = [session_of(database, argparse.Namespace(last=True, session=None))]
     selected = selected_sessions(arguments, "export")
+    if not isinstance(selected, Filter):
+        selected = list(dict.fromkeys(full_id(database, session_id) for session_id in selected))
     report = None if arguments.output is None else output.progress("sessions")
     exported = 0
 

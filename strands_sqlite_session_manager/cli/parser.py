@@ -2,7 +2,7 @@
 
 import argparse
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from .. import __version__
@@ -12,6 +12,7 @@ from .conversation import FORMATS
 from .copy import copy
 from .opening import on_database
 from .output import safe
+from .paging import SCREENFUL
 from .usage import usage_
 
 
@@ -31,23 +32,32 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     _add_db(parser, None)
+    _add_no_pager(parser, False)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     reads = functools.partial(on_database, read_only=True)
     writes = functools.partial(on_database, read_only=False)
 
     def add(
-        name: str, run: Callable[[argparse.Namespace], None], help_: str, *examples: str
+        name: str,
+        run: Callable[[argparse.Namespace], None],
+        help_: str,
+        *examples: str,
+        is_paged: bool = False,
+        aliases: Sequence[str] = (),
     ) -> argparse.ArgumentParser:
         command = subparsers.add_parser(
             name,
+            aliases=aliases,
             help=help_,
             description=f"{help_[0].upper()}{help_[1:]}.",
             epilog=_example(*(f"strands-sqlite {example}" for example in examples)),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         _add_db(command, argparse.SUPPRESS)
-        command.set_defaults(run=run)
+        command.set_defaults(run=run, is_paged=is_paged)
+        if is_paged:
+            _add_no_pager(command, argparse.SUPPRESS)
         return command
 
     command = add(
@@ -55,10 +65,14 @@ def build_parser() -> argparse.ArgumentParser:
         reads(reading.list_),
         "list sessions, newest activity first",
         "list",
-        "list --metadata user_id=42 --limit 20 --json",
+        "list --metadata user_id=42 -n 20 --json",
+        "list --since 7d --long",
+        is_paged=True,
+        aliases=("ls",),
     )
     _add_metadata(command)
-    _add_limit(command, None, "at most this many sessions (default: all)")
+    _add_limit(command, "sessions")
+    _add_times(command, "only sessions whose last activity was")
     command.add_argument("--long", action="store_true", help="with whole ids and all metadata")
     _add_json(command)
 
@@ -67,13 +81,16 @@ def build_parser() -> argparse.ArgumentParser:
         reads(reading.show),
         "show a session as a conversation",
         "show my-session",
-        "show my-session --agent writer --limit 10",
+        "show --last",
+        "show my-session --agent writer -n 10",
         "show my-session --format markdown > conversation.md",
         "show my-session --context --through 12",
+        is_paged=True,
     )
-    command.add_argument("session", metavar="SESSION", help="the session's id")
+    _add_session_to_read(command)
     command.add_argument("--agent", metavar="AGENT", help="only the messages of this agent")
-    _add_limit(command, None, "only the last messages (default: all)")
+    _add_limit(command, "messages at the end")
+    _add_times(command, "only messages")
     command.add_argument("--full", action="store_true", help="with all that tools were given and returned")
     command.add_argument("--times", action="store_true", help="with the time of each message")
     command.add_argument("--format", choices=tuple(FORMATS), default="text", help="default: text")
@@ -92,12 +109,14 @@ def build_parser() -> argparse.ArgumentParser:
         'search "invoice 4711"',
         "search refund --session my-session --json",
         "search refund --metadata user_id=42",
+        is_paged=True,
     )
     command.add_argument("text", metavar="TEXT", help="the text to find, ignoring case")
-    command.add_argument("--session", metavar="SESSION", help="only in this session")
+    command.add_argument("--session", metavar="SESSION", help="only in this session; the beginning of its id is enough")
     command.add_argument("--agent", metavar="AGENT", help="only of agents with this id")
     _add_metadata(command)
-    _add_limit(command, 50, "at most this many messages (default: 50)")
+    _add_limit(command, "messages")
+    _add_times(command, "only messages")
     _add_json(command)
 
     command = add(
@@ -107,6 +126,7 @@ def build_parser() -> argparse.ArgumentParser:
         "usage",
         "usage --by user_id --since 30d",
         "usage --by day --metadata user_id=42 --json",
+        is_paged=True,
     )
     command.add_argument(
         "--by",
@@ -129,7 +149,7 @@ def build_parser() -> argparse.ArgumentParser:
         "fork my-session my-session-2 --through 12 --agent writer",
         "fork my-session my-session-2 --metadata share=",
     )
-    command.add_argument("source", metavar="SOURCE", help="the session to copy")
+    command.add_argument("source", metavar="SOURCE", help="the session to copy; the beginning of its id is enough")
     command.add_argument("new", metavar="NEW", help="the id of the copy")
     command.add_argument("--through", metavar="N", type=int, help="the last message of the agent to copy")
     command.add_argument("--agent", metavar="AGENT", help="the agent that --through is about, if there are several")
@@ -157,7 +177,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_confirmation(command)
 
     command = add("forks", reads(checkpoints.forks), "show the forks of a session as a tree", "forks my-session")
-    command.add_argument("session", metavar="SESSION", help="the session's id")
+    _add_session_to_read(command)
     _add_json(command)
 
     command = add(
@@ -208,6 +228,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("session", metavar="SESSION", nargs="*", help="the sessions' ids")
     _add_metadata(command)
     command.add_argument("--all", action="store_true", help="all sessions")
+    command.add_argument("--last", action="store_true", help="the session with the newest activity")
     command.add_argument("-o", "--output", metavar="FILE", help="the file to create (default: standard output)")
 
     command = add(
@@ -307,8 +328,17 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
 
 
-def _add_limit(parser: argparse.ArgumentParser, default: int | None, help_: str) -> None:
-    parser.add_argument("--limit", metavar="N", type=_count, default=default, help=help_)
+def _add_limit(parser: argparse.ArgumentParser, what: str) -> None:
+    default = f"{SCREENFUL} on a terminal, all elsewhere"
+    parser.add_argument(
+        "-n", "--limit", metavar="N", type=_count, help=f"at most so many {what}; 0 is all (default: {default})"
+    )
+
+
+def _add_no_pager(parser: argparse.ArgumentParser, default: Any) -> None:
+    parser.add_argument(
+        "--no-pager", action="store_true", default=default, help="do not show long output in $PAGER, or less"
+    )
 
 
 def _add_metadata(parser: argparse.ArgumentParser) -> None:
@@ -320,6 +350,13 @@ def _add_metadata(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="only sessions with this value; may be repeated",
     )
+
+
+def _add_session_to_read(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "session", metavar="SESSION", nargs="?", help="the session's id, or as much of it as tells it from others"
+    )
+    parser.add_argument("--last", action="store_true", help="the session with the newest activity")
 
 
 def _add_times(parser: argparse.ArgumentParser, what: str) -> None:

@@ -8,9 +8,11 @@ from ..sessions.listing import Filter, SessionSummary, list_sessions
 from ..sessions.search import MessageMatch, search_messages
 from . import output, teams, times
 from .checkpoints import show_context
-from .conversation import FORMATS, print_folded, read_conversation
+from .conversation import FORMATS, count_messages, print_folded, read_conversation
 from .errors import UsageError
+from .ids import full_id, session_of
 from .layout import cut, space, width, wrap
+from .paging import limit_of, print_rest
 from .summaries import print_summaries, short_id, summaries_of, titles_of
 
 _SHORTEST_TITLE = 20  # columns
@@ -18,16 +20,23 @@ _SHORTEST_TITLE = 20  # columns
 
 def list_(database: Database, arguments: argparse.Namespace) -> None:
     """Print the sessions."""
-    summaries = list_sessions(database, Filter.of(dict(arguments.metadata)), limit=arguments.limit)
+    selected = Filter.of(dict(arguments.metadata), arguments.since, arguments.before)
+    limit = limit_of(arguments)
+    summaries = list_sessions(database, selected, limit=limit)
     if arguments.json:
         for summary in summaries:
             output.print_json(asdict(summary))
-    else:
-        print_summaries(database, summaries, long=arguments.long)
+        return
+    print_summaries(database, summaries, long=arguments.long)
+    if space() is not None and len(summaries) == limit:
+        more = database.snapshot(selected.count) - len(summaries)
+        if more:
+            print_rest(f"{more:,} more")
 
 
 def show(database: Database, arguments: argparse.Namespace) -> None:
     """Print a session as a conversation, or what an agent of it holds."""
+    arguments.session = session_of(database, arguments)
     if arguments.context:
         show_context(database, arguments)
         return
@@ -36,9 +45,16 @@ def show(database: Database, arguments: argparse.Namespace) -> None:
     format_ = "json" if arguments.json else arguments.format
     (summary,) = summaries_of(database, [arguments.session])
     with_agent = len(summary.agent_ids) > 1
-    conversation = read_conversation(database, arguments.session, arguments.agent, arguments.limit)
+    limit = limit_of(arguments)
+    between = _between(arguments)
+    conversation = list(read_conversation(database, arguments.session, arguments.agent, limit, *between))
+    if space() is not None and format_ == "text" and len(conversation) == limit:
+        earlier = count_messages(database, arguments.session, arguments.agent, *between) - len(conversation)
+        if earlier > 0:
+            print_rest(f"{earlier:,} earlier messages")
+            print()
     if format_ == "text" and not arguments.full:
-        print_folded(list(conversation), with_agent, with_times=arguments.times)
+        print_folded(conversation, with_agent, with_times=arguments.times)
     else:
         for said in conversation:
             FORMATS[format_](arguments.session, said, with_agent)
@@ -49,14 +65,18 @@ def show(database: Database, arguments: argparse.Namespace) -> None:
 
 def search(database: Database, arguments: argparse.Namespace) -> None:
     """Print the messages that contain a text."""
+    limit = limit_of(arguments)
     matches = search_messages(
         database,
         arguments.text,
-        session_id=arguments.session,
+        session_id=None if arguments.session is None else full_id(database, arguments.session),
         agent_id=arguments.agent,
         metadata=dict(arguments.metadata),
-        limit=arguments.limit,
+        limit=None if limit is None else limit + 1,
+        between=_between(arguments),
     )
+    has_more = limit is not None and len(matches) > limit
+    matches = matches[:limit]
     if arguments.json:
         for match in matches:
             output.print_json(asdict(match))
@@ -68,6 +88,13 @@ def search(database: Database, arguments: argparse.Namespace) -> None:
     named = {summary.session_id: (title, summary) for title, summary in zip(titles, summaries, strict=True)}
     for match in matches:
         _print_match(database, match, *named[match.session_id], folded=arguments.text.casefold())
+    if space() is not None and has_more:
+        print_rest("more")
+
+
+def _between(arguments: argparse.Namespace) -> tuple[str, str]:
+    selected = Filter.of(None, arguments.since, arguments.before)
+    return selected.after, selected.before
 
 
 def _print_match(database: Database, match: MessageMatch, title: str, summary: SessionSummary, folded: str) -> None:

@@ -105,6 +105,11 @@ class Filter:
             (key, self.metadata[key], *parameters, limit, offset),
         ).fetchall()
 
+    def count(self, connection: sqlite3.Connection) -> int:
+        """Return how many sessions are selected."""
+        clauses, parameters = self.condition("sessions")
+        return int(connection.execute(f"SELECT count(*) FROM sessions WHERE {clauses}", parameters).fetchone()[0])
+
     def condition(self, table: str) -> tuple[str, list[str | None]]:
         """Return the SQL condition that a selected row of `sessions` meets, and its parameters."""
         clauses, parameters = condition(self.metadata, table)

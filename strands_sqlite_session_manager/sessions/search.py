@@ -9,7 +9,7 @@ from typing import Any
 from ..database.database import Database, Row
 from ..database.identifiers import validate_id
 from ..database.values import decode, encode
-from .listing import check_range
+from .listing import END_OF_TIME, check_range
 from .metadata import check_metadata, condition
 from .orchestrators import flat, orchestrator
 from .text import parts
@@ -48,8 +48,12 @@ def search_messages(
     agent_id: str | None = None,
     metadata: Mapping[str, str] | None = None,
     limit: int | None = 50,
+    between: tuple[str, str] = ("", END_OF_TIME),
 ) -> list[MessageMatch]:
-    """Return the messages in which a text was said; see `SQLiteSessionRepository.search_messages`."""
+    """Return the messages in which a text was said; see `SQLiteSessionRepository.search_messages`.
+
+    Here, it can have been said between two moments, both exclusive, in the form in which the file holds them.
+    """
     if not isinstance(text, str):
         raise TypeError(f"text=<{type(text).__name__}> | must be a string")
     if not text:
@@ -70,12 +74,12 @@ def search_messages(
         of_nodes = [
             match
             for match in _matches_of_nodes(connection, text, filter_, session_id)
-            if agent_id is None or match.agent_id == agent_id
+            if (agent_id is None or match.agent_id == agent_id) and between[0] < match.created_at < between[1]
         ]
         for row in connection.execute(
             "SELECT session_id, agent_id, message_id, created_at, coalesce(redact_message, message) FROM messages"
-            f" WHERE {said}{clauses} ORDER BY sequence DESC",
-            (*said_parameters, *parameters),
+            f" WHERE created_at > ? AND created_at < ? AND {said}{clauses} ORDER BY sequence DESC",
+            (*between, *said_parameters, *parameters),
         ):
             match = _match(row, folded)
             if match is not None:

@@ -18,9 +18,10 @@ from strands_sqlite_session_manager.cli.parser import build_parser
 from ..support.command_line import READING, WRITING, fill, in_a_process, run
 from ..support.conversations import build
 
-SUBPARSERS: dict[str, argparse.ArgumentParser] = next(
+_CHOICES: dict[str, argparse.ArgumentParser] = next(
     action.choices for action in build_parser()._actions if isinstance(action, argparse._SubParsersAction)
 )
+SUBPARSERS = {parser.prog.split()[-1]: parser for parser in _CHOICES.values()}  # without their aliases
 EVERY = {
     **READING,
     **WRITING,
@@ -74,7 +75,7 @@ def test_a_list_as_json_says_what_the_python_interface_says(db: Path) -> None:
         (("--metadata", "user_id=42", "--metadata", "app=web"), ["ship"]),
         (("--metadata", "user_id=42", "--metadata", "app=tv"), []),
         (("--limit", "1"), ["island"]),
-        (("--limit", "0"), []),
+        (("--limit", "0"), ["island", "ship"]),
     ],
 )
 def test_a_list_holds_only_what_was_asked_for(db: Path, arguments: tuple[str, ...], expected: list[str]) -> None:

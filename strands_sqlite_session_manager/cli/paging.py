@@ -1,0 +1,93 @@
+"""On a terminal: a screenful unless more was asked for, and a pager for what is longer than the screen."""
+
+import argparse
+import contextlib
+import io
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+
+from .layout import space, width
+from .output import is_terminal, style
+
+SCREENFUL = 20  # sessions or messages
+_ESCAPES = re.compile("\x1b\\[\\d+m")
+
+
+def limit_of(arguments: argparse.Namespace) -> int | None:
+    """Return how many sessions or messages to print; None is all.
+
+    Unless the command line says it, people get a screenful, and programs get everything.
+    """
+    if arguments.limit is None:
+        return None if space() is None or arguments.json else SCREENFUL
+    return arguments.limit or None
+
+
+def print_rest(what: str) -> None:
+    """Print that there is more, and how to see it."""
+    print(style(f"… {what}: -n 0 shows all", "dim"))
+
+
+@contextlib.contextmanager
+def paged(arguments: argparse.Namespace) -> Iterator[None]:
+    """Show what is printed in a pager, if it goes to a terminal that is too small for it."""
+    pager = _pager(arguments)
+    if pager is None:
+        yield
+        return
+    screen = _Screen()
+    try:
+        with contextlib.redirect_stdout(screen):
+            yield
+    finally:
+        _show(screen.getvalue(), pager)
+
+
+class _Screen(io.StringIO):
+    """What takes the place of a terminal until it is known how much there is to show."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def _pager(arguments: argparse.Namespace) -> list[str] | None:
+    if not getattr(arguments, "is_paged", False) or arguments.no_pager or getattr(arguments, "json", False):
+        return None
+    if not is_terminal(sys.stdout) or os.environ.get("TERM") == "dumb":
+        return None
+    with contextlib.suppress(ValueError):
+        return shlex.split(os.environ.get("PAGER", "less")) or None
+    return None
+
+
+def _show(text: str, pager: list[str]) -> None:
+    size = shutil.get_terminal_size()
+    rows = sum(max(1, -(-width(_ESCAPES.sub("", line)) // size.columns)) for line in text.splitlines())
+    if rows < size.lines:
+        sys.stdout.write(text)
+        return
+    sys.stdout.flush()
+    try:
+        process = subprocess.Popen(
+            pager,
+            stdin=subprocess.PIPE,
+            text=True,
+            encoding=sys.stdout.encoding,
+            errors="backslashreplace",
+            # Quit if one screen is enough, show colors, leave the text on the terminal.
+            env={"LESS": "FRX", **os.environ},
+        )
+    except OSError:  # there is none
+        sys.stdout.write(text)
+        return
+    with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):  # whoever has seen enough quits the pager
+        process.communicate(text)
+    while True:
+        with contextlib.suppress(KeyboardInterrupt):  # which the pager handles
+            process.wait()
+            return
