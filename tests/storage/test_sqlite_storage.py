@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Coroutine
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ import pytest
 
 pytest.importorskip("strands.storage", reason="this Strands has no storage")
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from strands import Agent
 from strands.storage import InMemoryStorage
 from strands.storage import storage as upstream
@@ -245,6 +248,36 @@ def test_an_exit_handler_uses_the_storage(path: Path) -> None:
         check=True,
     )
     assert (done.stdout, done.stderr) == ("100000 ['key']\n", "")
+
+
+# -- the same answers as the simplest storage --
+
+NAMES = st.text(st.sampled_from("aA/.%_*\x00\n é日\U0010ffff😀"), max_size=6)
+CALLS_OF_ANY_NAME = st.lists(st.tuples(st.sampled_from(["write", "read", "delete", "list"]), NAMES), max_size=20)
+
+
+async def answers(storage: Any, calls: list[tuple[str, str]]) -> list[Any]:
+    """Return what each call returns, or that it is refused."""
+    found: list[Any] = []
+    for number, (name, key) in enumerate(calls):
+        try:
+            found.append(await getattr(storage, name)(key, *([b"%d" % number] if name == "write" else [])))
+        except StorageError:
+            found.append(StorageError)
+    return found
+
+
+def test_calls_with_any_name_are_answered_as_by_the_storage_in_memory(path: Path) -> None:
+    with SQLiteStorage(path, synchronous="NORMAL") as storage:
+        fresh = count()
+
+        @settings(max_examples=40, deadline=None, database=None)
+        @given(CALLS_OF_ANY_NAME)
+        def are_the_same(calls: list[tuple[str, str]]) -> None:
+            view = storage.namespace(f"run {next(fresh)}")
+            assert run(answers(view, calls)) == run(answers(InMemoryStorage(), calls))
+
+        are_the_same()
 
 
 # -- copies, namespaces, memory --
