@@ -17,7 +17,6 @@ from ..support.tiers import tier
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="looks at memory and files in /proc/self")
 
-WARM_UP = 150
 MEGABYTE = 1 << 20
 BLOCKS = 600  # that Python keeps, the more slowly the longer it runs; a manager that leaks takes dozens in each round
 RESIDENT = 8 * MEGABYTE  # less than 1 KB for each of 10,000 rounds
@@ -27,7 +26,7 @@ CACHE = 2.5 * MEGABYTE  # to which a connection that is open may cache pages; SQ
 @pytest.mark.parametrize("routine", tier(ROUTINES, quick=["managers that are dropped", "turns of one agent"]))
 def test_a_process_holds_as_much_after_dozens_of_rounds_as_after_a_few(routine: str, tmp_path: Path) -> None:
     """What leaks in every round is plain to see after a few dozen."""
-    verify(routine, tmp_path, 60)
+    verify(routine, tmp_path, 60, warm_up=60)
 
 
 @pytest.mark.long
@@ -37,7 +36,7 @@ def test_a_process_holds_as_much_after_10_000_rounds_as_after_a_few(
     routine: str, tmp_path: Path, scaled: Callable[[int], int]
 ) -> None:
     """10,000 rounds of each: managers dropped, closed, refused; turns of one agent, of many, and of stale ones."""
-    verify(routine, tmp_path, scaled(10_000))
+    verify(routine, tmp_path, scaled(10_000), warm_up=150)
 
 
 def lasting(threads: list[str]) -> list[str]:
@@ -45,9 +44,9 @@ def lasting(threads: list[str]) -> list[str]:
     return [name for name in threads if name != "strands-sqlite-committer"]
 
 
-def verify(routine: str, folder: Path, rounds: int) -> None:
+def verify(routine: str, folder: Path, rounds: int, warm_up: int) -> None:
     with ProcessPoolExecutor(1, mp_context=PROCESSES) as executor:
-        before, after = executor.submit(before_and_after, routine, folder, WARM_UP, rounds).result()
+        before, after = executor.submit(before_and_after, routine, folder, warm_up, rounds).result()
     assert lasting(after.threads) == lasting(before.threads)
     assert after.files == before.files
     assert after.blocks - before.blocks < BLOCKS + rounds / 10
