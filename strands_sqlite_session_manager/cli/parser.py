@@ -15,11 +15,37 @@ from .output import safe
 from .paging import SCREENFUL
 from .usage import usage_
 
+_SHORT_HELP = f"""\
+usage: strands-sqlite [--db PATH] COMMAND ...
+
+  list     list sessions, newest activity first
+  show     show a session as a conversation
+  search   find messages by their text
+  usage    show how many tokens were used
+  backup   copy the file while it is in use
+
+The file is --db PATH, else ${files.ENVIRONMENT_VARIABLE}, else {files.DEFAULT_PATH}.
+
+example:
+  strands-sqlite show --last
+
+All commands: strands-sqlite --help. One of them: strands-sqlite show --help."""
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print what is wrong with the arguments, which may hold anything, and exit with 2."""
         super().error(safe(message))
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Refuse an unknown command with the nearest one there is, instead of a list of all."""
+        if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
+            import difflib
+
+            nearest = difflib.get_close_matches(str(value), action.choices, 1, 0.5)
+            instead = f"did you mean {nearest[0]!r}?" if nearest else f"{self.prog} --help lists all"
+            raise argparse.ArgumentError(None, f"unknown command {value!r}: {instead}")
+        super()._check_value(action, value)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -33,7 +59,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     _add_db(parser, None)
     _add_no_pager(parser, False)
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    parser.set_defaults(run=_print_short_help)
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     reads = functools.partial(on_database, read_only=True)
     writes = functools.partial(on_database, read_only=False)
@@ -315,6 +342,10 @@ def _add_storage_commands(parser: argparse.ArgumentParser) -> None:
     _add_confirmation(command)
 
 
+def _print_short_help(arguments: argparse.Namespace) -> None:
+    print(_SHORT_HELP)
+
+
 def _add_db(parser: argparse.ArgumentParser, default: Any) -> None:
     parser.add_argument(
         "--db",
@@ -325,7 +356,7 @@ def _add_db(parser: argparse.ArgumentParser, default: Any) -> None:
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+    parser.add_argument("--json", action="store_true", help="print JSON Lines, an object on each line, for programs")
 
 
 def _add_limit(parser: argparse.ArgumentParser, what: str) -> None:

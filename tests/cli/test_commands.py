@@ -357,8 +357,8 @@ def test_what_python_refuses_as_a_value_is_wrong_usage_in_one_line(arguments: tu
 @pytest.mark.parametrize(
     "arguments",
     [
-        (),
         ("nonsense",),
+        ("storage",),
         ("list", "extra"),
         ("list", "--limit", "-1"),
         ("list", "--limit", "x"),
@@ -470,6 +470,40 @@ def test_the_help_of_every_command_has_examples_that_can_be_typed(name: str) -> 
         assert program == "strands-sqlite"
         assert name in arguments
         build_parser().parse_args(arguments)
+
+
+def test_the_bare_command_prints_a_short_help(db: Path) -> None:
+    for arguments in ((), ("--db", db)):
+        ended = run(*arguments)
+        assert (ended.code, ended.err) == (0, "")
+        assert re.findall(r"^  (\w+)   +\w", ended.out, re.MULTILINE) == ["list", "show", "search", "usage", "backup"]
+        assert len(ended.out.splitlines()) < 20
+    (example,) = re.findall(r"^  strands-sqlite (.*)", ended.out, re.MULTILINE)
+    assert run(*example.split(), db=db).code == 0
+
+
+@pytest.mark.every_case
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        (("lst",), "unknown command 'lst': did you mean 'list'?"),
+        (("serach", "x"), "unknown command 'serach': did you mean 'search'?"),
+        (("storage", "lits"), "unknown command 'lits': did you mean 'list'?"),
+        (("qqqq",), "unknown command 'qqqq': strands-sqlite --help lists all"),
+    ],
+    ids=str,
+)
+def test_an_unknown_command_is_refused_with_the_nearest(typed: tuple[str, ...], told: str) -> None:
+    ended = run(*typed)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.splitlines()[-1].endswith(f"error: {told}")
+
+
+def test_every_help_says_that_json_is_json_lines() -> None:
+    helps = [run(name, "--help").out for name in SUBPARSERS]
+    with_json = [text for text in helps if "--json" in text]
+    assert len(with_json) > 5
+    assert all("print JSON Lines" in text for text in with_json)
 
 
 def test_the_help_names_every_command() -> None:
