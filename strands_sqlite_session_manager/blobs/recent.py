@@ -5,10 +5,7 @@ from collections.abc import Sequence
 from .blocks import Block, cut
 
 _COUNT = 4  # values
-_LEAST, _MOST = (
-    65_536,
-    8_388_608,
-)  # bytes of a value; hashing less takes no time, and more would fill memory
+_LEAST, _MOST = 65_536, 8_388_608  # bytes: shorter values are hashed in no time, longer ones would fill the memory
 
 
 class Recent:
