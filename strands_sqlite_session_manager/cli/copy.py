@@ -14,6 +14,7 @@ from ..database.database import Database
 from ..sessions.listing import Filter
 from . import output
 from .errors import CommandError, UsageError
+from .opening import connect_function
 from .selection import selected_sessions
 from .summaries import counted
 
@@ -197,7 +198,7 @@ def _open(place: str, arguments: argparse.Namespace, *, read_only: bool) -> Any:
         raise UsageError(f"{scheme}:// | unsupported; use file:DIR, s3://BUCKET/PREFIX, postgresql://... or a path")
     from ..repository import SQLiteSessionRepository
 
-    return SQLiteSessionRepository(place, read_only=read_only)
+    return SQLiteSessionRepository(place, read_only=read_only, connect=connect_function(arguments.connect))
 
 
 def _open_postgres(url: str) -> Any:

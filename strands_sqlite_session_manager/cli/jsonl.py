@@ -13,7 +13,7 @@ from ..transfer.jsonl import export_sessions, import_sessions
 from . import output
 from .errors import CommandError, UsageError
 from .ids import full_id, session_of
-from .opening import existing_file, resolve
+from .opening import connect_function, existing_file, resolve
 from .selection import selected_sessions
 from .summaries import counted
 
@@ -68,10 +68,11 @@ def _write_file(path: str, lines: Iterator[str]) -> None:
 def import_(arguments: argparse.Namespace) -> None:
     """Read sessions from JSON Lines; with `--create`, the first complete one creates the file."""
     path = resolve(arguments.db) if arguments.create else existing_file(arguments.db)
+    connect = connect_function(arguments.connect)
     report = output.progress("sessions")
     with open(0 if arguments.file == "-" else arguments.file, "rb", closefd=arguments.file != "-") as file:
         stored = import_sessions(
-            functools.cache(lambda: Database(path)),
+            functools.cache(lambda: Database(path, connect=connect)),
             (line.decode() for line in file),
             replace=arguments.replace,
             progress=None if report is None else lambda stored: report(stored, None),

@@ -1,12 +1,18 @@
 """Opening the database file that a command works on."""
 
 import argparse
+import functools
+import importlib
 import os
+import sys
 from collections.abc import Callable
 
 from ..database import files
+from ..database.connections import Connect
 from ..database.database import Database
-from .errors import CommandError
+from .errors import CommandError, UsageError
+
+CONNECT_VARIABLE = "STRANDS_SQLITE_CONNECT"
 
 
 def on_database(
@@ -15,13 +21,43 @@ def on_database(
     """Return a command that opens the file of `--db`, runs another command on it, and closes it."""
 
     def run(arguments: argparse.Namespace) -> None:
-        database = Database(existing_file(arguments.db), read_only=read_only)
+        connect = connect_function(arguments.connect)
+        try:
+            database = Database(existing_file(arguments.db), read_only=read_only, connect=connect)
+        except TypeError as error:  # the function is not one that opens connections
+            raise CommandError(str(error)) from error
         try:
             command(database, arguments)
         finally:
             database.close()
 
     return run
+
+
+def connect_function(named: str | None) -> Connect | None:
+    """Return the function of `--connect`, or of the environment; None is sqlite3's.
+
+    A module is found as `python -m` finds it: in the current folder, too.
+
+    Raises:
+        UsageError: If it is not named as `module:function`.
+        CommandError: If there is no such function.
+    """
+    given = os.environ.get(CONNECT_VARIABLE) if named is None else named
+    if not given:
+        return None
+    module, _, name = given.partition(":")
+    if not module or not name:
+        raise UsageError(f"{given} | --connect and {CONNECT_VARIABLE} must be module:function")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found = functools.reduce(getattr, name.split("."), importlib.import_module(module))
+    except (ImportError, AttributeError) as error:
+        raise CommandError(f"{given} | the function that opens connections cannot be imported: {error}") from error
+    if not callable(found):
+        raise CommandError(f"{given} | is not a function")
+    return found
 
 
 def existing_file(path: str | None) -> str:

@@ -10,7 +10,7 @@ from ..database import files
 from . import checkpoints, editing, jsonl, maintenance, reading, storage, times
 from .conversation import FORMATS
 from .copy import copy
-from .opening import on_database
+from .opening import CONNECT_VARIABLE, on_database
 from .output import safe
 from .paging import SCREENFUL
 from .usage import usage_
@@ -352,6 +352,12 @@ def _add_db(parser: argparse.ArgumentParser, default: Any) -> None:
         metavar="PATH",
         default=default,
         help=f"the file (default: ${files.ENVIRONMENT_VARIABLE}, or {files.DEFAULT_PATH})",
+    )
+    parser.add_argument(
+        "--connect",
+        metavar="MODULE:FUNCTION",
+        default=default,
+        help=f"opens the connections of an encrypted file (default: ${CONNECT_VARIABLE})",
     )
 
 

@@ -95,7 +95,15 @@ def _stdin(stream: Any) -> Iterator[None]:
 
 def environment(changes: Mapping[str, str | None]) -> dict[str, str]:
     """Return this process's environment with changes; None removes a variable."""
-    plain = {"NO_COLOR": None, "COLUMNS": None, "STRANDS_SQLITE_DB_PATH": None, "TERM": "xterm", "PAGER": "cat", "TZ": "UTC"}
+    plain = {
+        "NO_COLOR": None,
+        "COLUMNS": None,
+        "STRANDS_SQLITE_DB_PATH": None,
+        "STRANDS_SQLITE_CONNECT": None,
+        "TERM": "xterm",
+        "PAGER": "cat",
+        "TZ": "UTC",
+    }
     merged = {**os.environ, **plain, "PYTHONPATH": str(ROOT), **changes}
     return {name: value for name, value in merged.items() if value is not None}
 
