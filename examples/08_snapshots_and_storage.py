@@ -8,6 +8,7 @@ examples: 1.54.
 import asyncio
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 from offline_model import example_model
@@ -22,7 +23,13 @@ except ImportError:
     print("This example needs a newer Strands: pip install -U strands-agents")
     sys.exit()
 
-from strands_sqlite_session_manager import SQLiteSessionRepository, SQLiteStorage
+from strands_sqlite_session_manager import (
+    SnapshotRepository,
+    SQLiteSessionManager,
+    SQLiteSessionRepository,
+    SQLiteStorage,
+    copy_session,
+)
 
 
 def snapshots(storage: SQLiteStorage) -> None:
@@ -72,6 +79,21 @@ async def memory(storage: SQLiteStorage) -> None:
         print(f"   {entry.metadata['path']}: {entry.content.splitlines()[-1]}")
 
 
+def migration(storage: SQLiteStorage, db_path: Path) -> None:
+    """Migration: the session goes to the message log, goes on there, and comes back as a snapshot."""
+    with SQLiteSessionRepository(db_path) as log, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the immutable checkpoint stays behind
+        copy_session(SnapshotRepository(storage), log, "my-session")
+    with SQLiteSessionManager("my-session", db_path) as session_manager:
+        agent = Agent(model=example_model(), session_manager=session_manager, callback_handler=None)
+        agent("Thank you.")
+        print(f"   the log has {len(session_manager.list_messages('my-session', 'default'))} messages")
+        copy_session(session_manager, SnapshotRepository(storage), "my-session", new_session_id="my-session-2")
+    session_manager_2 = SnapshotSessionManager("my-session-2", storage=storage)
+    back = Agent(model=example_model(), session_manager=session_manager_2, callback_handler=None)
+    print(f"   the snapshot has the same {len(back.messages)}: {back.messages == agent.messages}")
+
+
 def one_file(storage: SQLiteStorage, db_path: Path) -> None:
     """One file: all of it is in one backup, and `strands-sqlite storage list` shows it."""
     with SQLiteSessionRepository(db_path) as repository:
@@ -102,6 +124,8 @@ def main() -> None:
             offloading(storage)
             print(memory.__doc__)
             asyncio.run(memory(storage))
+            print(migration.__doc__)
+            migration(storage, db_path)
             print(one_file.__doc__)
             one_file(storage, db_path)
 

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from .sessions.usage import UsageSummary
     from .storage import SQLiteStorage
     from .transfer.copy import copy_session
+    from .transfer.snapshots import SnapshotRepository
     from .transfer.stores import FileSessionRepository, S3SessionRepository
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "SessionExistsException",
     "SessionNotFoundException",
     "SessionSummary",
+    "SnapshotRepository",
     "StaleSessionException",
     "UsageSummary",
     "copy_session",
@@ -71,6 +73,7 @@ _MODULES = {
     "SessionExistsException": "errors",
     "SessionNotFoundException": "errors",
     "SessionSummary": "sessions.listing",
+    "SnapshotRepository": "transfer.snapshots",
     "StaleSessionException": "errors",
     "UsageSummary": "sessions.usage",
     "copy_session": "transfer.copy",

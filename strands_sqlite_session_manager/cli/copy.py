@@ -5,6 +5,8 @@ import os
 import re
 import sys
 import time
+import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -65,7 +67,7 @@ class _Copying:
         self._started = time.monotonic()
         self._copied = self._messages = self._skipped = 0
         self._failures: dict[str, str] = {}
-        self._left_behind = dict.fromkeys(_OURS, 0)
+        self._left_behind: Counter[str] = Counter()
 
     def copy(self, session_id: str, *, skip_existing: bool) -> None:
         """Copy a session, now or with the next ones."""
@@ -110,29 +112,37 @@ class _Copying:
             copied = done
 
         left_behind = self._unknown_to_the_target(session_id)
-        copy_session(self._source, self._target, session_id, progress=count)
-        for what in left_behind:
-            self._left_behind[what] += 1
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what stays behind is told at the end, for all sessions
+            copy_session(self._source, self._target, session_id, progress=count)
+        self._left_behind.update(left_behind)
         self._copied += 1
         self._messages += copied
 
     def _unknown_to_the_target(self, session_id: str) -> list[str]:
-        """Return what only a SQLite file holds of a session."""
+        """Return what only the source holds of a session."""
+        from ..transfer.snapshots import SnapshotRepository
+
+        if isinstance(self._source, SnapshotRepository):
+            return [] if isinstance(self._target, SnapshotRepository) else self._source.left_behind(session_id)
         if self._source_database is None or self._target_database is not None:
             return []
+        queries = {what: [f"SELECT 1 FROM {table} WHERE session_id = ?" for table in _OURS[what]] for what in _OURS}
+        if isinstance(self._target, SnapshotRepository):
+            queries["what the agents said and no longer hold"] = [
+                "SELECT 1 FROM agents WHERE session_id = ? AND context <> '[[0, null]]'"
+            ]
         return [
             what
-            for what, tables in _OURS.items()
-            if any(
-                self._source_database.read(f"SELECT 1 FROM {table} WHERE session_id = ? LIMIT 1", (session_id,))
-                for table in tables
-            )
+            for what, selects in queries.items()
+            if any(self._source_database.read(f"{select} LIMIT 1", (session_id,)) for select in selects)
         ]
 
     def _add_to_batch(self, session_id: str) -> None:
         from ..transfer.content import read_content
 
         content = read_content(self._source, session_id)
+        self._left_behind.update(self._unknown_to_the_target(session_id))
         self._batch.append(content)
         if len(self._batch) >= _BATCH_SESSIONS or content.message_count >= _BATCH_MESSAGES:
             self._write_batch()
@@ -181,6 +191,8 @@ def _opened(place: str, arguments: argparse.Namespace, *, read_only: bool) -> It
 def _open(place: str, arguments: argparse.Namespace, *, read_only: bool) -> Any:
     """Open a store by its name on the command line; `read_only` matters to a SQLite file only."""
     scheme = place.partition("://")[0].lower() if "://" in place else ""
+    if place.startswith("snapshots:"):
+        return _open_snapshots(place.removeprefix("snapshots:"), arguments)
     if place.startswith("file:"):
         from ..transfer.stores import FileSessionRepository
 
@@ -199,6 +211,27 @@ def _open(place: str, arguments: argparse.Namespace, *, read_only: bool) -> Any:
     from ..repository import SQLiteSessionRepository
 
     return SQLiteSessionRepository(place, read_only=read_only, connect=connect_function(arguments.connect))
+
+
+def _open_snapshots(place: str, arguments: argparse.Namespace) -> Any:
+    from ..transfer.snapshots import SnapshotRepository
+
+    try:
+        from strands.storage import LocalFileStorage, S3Storage
+    except ImportError:
+        raise CommandError(
+            "snapshots: needs strands-agents 1.51 or newer: pip install 'strands-agents>=1.51'"
+        ) from None
+    if place.startswith("s3://"):
+        parts = urlsplit(place)
+        if arguments.endpoint_url:
+            os.environ["AWS_ENDPOINT_URL_S3"] = arguments.endpoint_url  # Strands' storage takes it from nowhere else
+        return SnapshotRepository(S3Storage(parts.netloc, prefix=parts.path.strip("/"), region_name=arguments.region))
+    if os.path.isdir(place) or not (os.path.isfile(place) or place.endswith((".db", ".sqlite", ".sqlite3"))):
+        return SnapshotRepository(LocalFileStorage(place))
+    from ..storage import SQLiteStorage
+
+    return SnapshotRepository(SQLiteStorage(place))
 
 
 def _open_postgres(url: str) -> Any:

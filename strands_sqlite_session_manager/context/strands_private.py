@@ -6,6 +6,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -123,6 +124,29 @@ def fix_broken_tool_use(manager: RepositorySessionManager, messages: list[Messag
 def as_resumed(messages: list[Message]) -> list[Message]:
     """Do the same without a manager."""
     return fix_broken_tool_use(object.__new__(RepositorySessionManager), messages)
+
+
+def snapshot_storage(storage: Any) -> Any:
+    """Return a storage as `SnapshotSessionManager` uses it: under `session/`, unless it is a view of its own.
+
+    Raises:
+        ImportError: If this version of Strands has no snapshots.
+    """
+    try:
+        from strands.session.snapshot_session_manager import _resolve_storage
+    except ImportError as error:
+        raise ImportError("snapshots need strands-agents 1.51 or newer: pip install 'strands-agents>=1.51'") from error
+    return _resolve_storage(storage)
+
+
+def run_async(work: Callable[[], Any]) -> Any:
+    """Return the result of a coroutine function, called in a thread with an event loop of its own."""
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(lambda: asyncio.run(_awaited(work))).result()
+
+
+async def _awaited(work: Callable[[], Any]) -> Any:
+    return await work()
 
 
 def ephemeral_stash(agent: Any) -> Any:

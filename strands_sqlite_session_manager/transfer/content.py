@@ -2,29 +2,41 @@
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
 from strands.session.file_session_manager import FileSessionManager
 from strands.session.s3_session_manager import S3SessionManager
 from strands.session.session_repository import SessionRepository
+from strands.types.content import Message
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
 from .. import errors
-from ..context.ranges import read_context
+from ..context.ranges import read_context as parse_context
+from ..context.strands_private import as_resumed
 from ..database.database import Database
 from ..database.values import decode
+from ..sessions.records import read_agent, read_context
+from .snapshots import SnapshotRepository
 from .stores import FileSessionRepository, S3SessionRepository
 
 
 @dataclass
 class Content:
-    """Everything that a store holds of a session."""
+    """Everything that a store holds of a session.
+
+    Attributes:
+        session: The session.
+        agents: Its agents, with their messages.
+        multi_agents: The states of its orchestrators, by their ids.
+        contexts: The columns `context` of agents, by their ids, where their conversation managers do not tell.
+    """
 
     session: Session
     agents: list[tuple[SessionAgent, list[SessionMessage]]]
     multi_agents: dict[str, dict[str, Any]]
+    contexts: dict[str, str] = field(default_factory=dict)
 
     @property
     def message_count(self) -> int:
@@ -104,7 +116,56 @@ def _read(
             )
         multi_agents[multi_agent_id] = state
     session = replace(session, session_id=session_id, session_type=SessionType(session.session_type))
-    return Content(_with_text_times(session), agents, multi_agents)
+    contexts = {}
+    if isinstance(source, SnapshotRepository):
+        contexts = {agent.agent_id: source.context_of(session_id, agent.agent_id) for agent, _ in agents}
+    return Content(_with_text_times(session), agents, multi_agents, contexts)
+
+
+def as_log(content: Content) -> Content:
+    """Describe agents from snapshots so that they resume with the same messages by the rules of other stores."""
+    agents = [
+        _as_log(agent, messages) if agent.agent_id in content.contexts else (agent, messages)
+        for agent, messages in content.agents
+    ]
+    return replace(content, agents=agents)
+
+
+def _as_log(agent: SessionAgent, messages: list[SessionMessage]) -> tuple[SessionAgent, list[SessionMessage]]:
+    state = agent.conversation_manager_state
+    if "removed_message_count" in state:
+        state = {**state, "removed_message_count": 0}
+    if state.get("summary_message") is not None:
+        if messages and messages[0].message == state["summary_message"]:  # which such a store puts in front itself
+            messages = [replace(message, message_id=number) for number, message in enumerate(messages[1:])]
+        else:
+            state = {**state, "summary_message": None}
+    return replace(agent, conversation_manager_state=state), messages
+
+
+def held(source: SessionRepository, session_id: str, content: Content) -> list[tuple[SessionAgent, list[Message]]]:
+    """Return the agents of a session, each with the messages that it would resume with."""
+    database = database_of(source)
+    if database is not None:
+        # As they are, not as other stores want them.
+        agents = [(read_agent(database, session_id, agent.agent_id) or agent) for agent, _ in content.agents]
+        return [(agent, read_context(database, session_id, agent.agent_id)) for agent in agents]
+    return [
+        (
+            agent,
+            [message.to_message() for message in messages]
+            if agent.agent_id in content.contexts
+            else _by_upstreams_rule(agent, messages),
+        )
+        for agent, messages in content.agents
+    ]
+
+
+def _by_upstreams_rule(agent: SessionAgent, messages: list[SessionMessage]) -> list[Message]:
+    state = agent.conversation_manager_state
+    summary = state.get("summary_message")
+    said = [message.to_message() for message in messages[int(state.get("removed_message_count") or 0) :]]
+    return as_resumed([summary, *said] if isinstance(summary, dict) else said)  # type: ignore[list-item]
 
 
 def _agent_ids(store: Any, session_id: str) -> list[str]:
@@ -149,7 +210,7 @@ def _for_other_stores(
     """
     keys = (session_id, agent.agent_id)
     (context,) = connection.execute("SELECT context FROM agents WHERE session_id = ? AND agent_id = ?", keys).fetchone()
-    parts = [] if context is None else read_context(context, "context", "of agent", keys[1], "in session", keys[0])
+    parts = [] if context is None else parse_context(context, "context", "of agent", keys[1], "in session", keys[0])
     state = agent.conversation_manager_state
     summary = state.get("summary_message")
     in_front, end = parts[:-1], parts[-1] if parts else None

@@ -1,6 +1,7 @@
 """Copying a session from one store to another."""
 
 import sqlite3
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,8 @@ from ..database.database import Database, Row
 from ..database.identifiers import validate_id
 from ..database.tables import AGENTS, MESSAGES, MULTI_AGENTS, SESSIONS, TABLES
 from ..sessions.records import agent_row, message_row, multi_agent_row, session_row
-from .content import Content, database_of, read_content
+from .content import Content, as_log, database_of, held, read_content
+from .snapshots import SnapshotRepository
 
 Progress = Callable[[int, int], None]
 
@@ -32,7 +34,8 @@ def copy_session(
     Between two SQLite files, everything is copied. Other stores get what they can hold: the session, its agents with
     their state, the messages with their ids, redactions and times, and the states of orchestrators. Metadata stay
     behind. If an agent's context is the end of its history, with or without a summary in front, it resumes there with
-    the same conversation.
+    the same conversation. Snapshots get what the agents hold, exactly, and none of the rest of the history; from
+    snapshots, that becomes the history. What only a snapshot has, such as `app_data`, stays behind with a warning.
 
     Args:
         source: The store that has the session: any repository, or a session manager that is one.
@@ -63,8 +66,16 @@ def copy_session(
     content.session = replace(content.session, session_id=new_id)
     if _exists(target, new_id):
         raise errors.SessionExistsException(f"Session {new_id} already exists")
+    if isinstance(source, SnapshotRepository) and not isinstance(target, SnapshotRepository):
+        for what in source.left_behind(session_id):
+            warnings.warn(f"Session {session_id}: {what} stayed behind, since the target cannot hold it", stacklevel=2)
+    if isinstance(target, SnapshotRepository):
+        target.write_session(new_id, held(source, session_id, content), content.multi_agents)
+        if progress is not None:
+            progress(content.message_count, content.message_count)
+        return
     if target_database is None:
-        _write_records(target, content, progress)
+        _write_records(target, as_log(content), progress)
         return
     for error in write_contents(target_database, [content]).values():
         raise error
@@ -127,7 +138,8 @@ def _write_content(connection: sqlite3.Connection, content: Content) -> None:
         errors.raise_violation(error, exists=f"Session {session_id} already exists")
     for agent, messages in content.agents:
         try:
-            connection.execute(AGENTS.insert, agent_row(session_id, agent))
+            *columns, _ = agent_row(session_id, agent)
+            connection.execute(AGENTS.insert, (*columns, content.contexts.get(agent.agent_id)))
             connection.executemany(
                 MESSAGES.insert, (message_row(session_id, agent.agent_id, message) for message in messages)
             )
