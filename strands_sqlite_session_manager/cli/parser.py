@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from .. import __version__
 from ..database import files
 from . import checkpoints, editing, jsonl, maintenance, reading, storage, times
+from .completion import SCRIPTS, completion
 from .conversation import FORMATS
 from .copy import copy
 from .opening import CONNECT_VARIABLE, on_database
@@ -316,6 +317,21 @@ def build_parser() -> argparse.ArgumentParser:
         "rewrite the file without unused space or traces of what was deleted",
         "vacuum",
     )
+
+    command = add(
+        "completion",
+        completion,
+        "print a script that completes commands, options and session ids in a shell",
+        "completion bash",
+    )
+    command.description = (
+        "Print a script that completes commands, options and session ids in a shell.\n\n"
+        "bash:  echo 'eval \"$(strands-sqlite completion bash)\"' >> ~/.bashrc\n"
+        "zsh:   echo 'eval \"$(strands-sqlite completion zsh)\"' >> ~/.zshrc    (after compinit)\n"
+        "fish:  strands-sqlite completion fish > ~/.config/fish/completions/strands-sqlite.fish"
+    )
+    command.add_argument("shell", choices=tuple(SCRIPTS), help="the shell")
+    command.add_argument("words", nargs="*", help=argparse.SUPPRESS)
     return parser
 
 
