@@ -227,15 +227,16 @@ def test_messages_can_be_shown_and_searched_by_their_time(command: tuple[str, ..
 
 @pytest.mark.long
 @pytest.mark.parametrize("count", [100_000])
-def test_a_session_of_many_messages_is_shown_at_once(count: int, path: Path) -> None:
+def test_of_a_session_of_many_messages_the_last_are_shown(count: int, path: Path) -> None:
     with SQLiteSessionRepository(path) as repository:
         add_session(repository, "long")
         add_message(repository, "long", 0)
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.executemany(
-            "INSERT INTO messages (session_id, agent_id, message_id, created_at, updated_at, message)"
-            " SELECT session_id, agent_id, ?, created_at, updated_at, message FROM messages WHERE message_id = 0",
-            ((number,) for number in range(1, count)),
+        connection.execute(
+            "WITH RECURSIVE numbers (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers LIMIT ? - 1)"
+            " INSERT INTO messages (session_id, agent_id, message_id, created_at, updated_at, message)"
+            " SELECT session_id, agent_id, number, created_at, updated_at, message FROM messages CROSS JOIN numbers",
+            (count,),
         )
     told = on_a_terminal("--db", path, "show", "--last", columns=80)[1]
     assert f"{count - 20:,} earlier messages" in told
