@@ -27,9 +27,22 @@ def test_show_context_prints_what_the_agent_holds_or_held(db: Path) -> None:
     assert "question 0" in run("show", "trip", db=db).out
     now = run("show", "trip", "--context", db=db).out
     assert "question 0" not in now
-    assert now.split() == "user question 1 assistant answer 1 user question 2 assistant answer 2".split()
+    assert now.split() == [
+        "user",
+        "question",
+        "1",
+        "assistant",
+        "answer",
+        "1",
+        "user",
+        "question",
+        "2",
+        "assistant",
+        "answer",
+        "2",
+    ]
     then = run("show", "trip", "--context", "--through", "2", db=db).out
-    assert then.split() == "user question 0 assistant answer 0 user question 1".split()
+    assert then.split() == ["user", "question", "0", "assistant", "answer", "0", "user", "question", "1"]
     lines = run("show", "trip", "--context", "--through", "1", "--json", db=db).out.splitlines()
     assert [json.loads(line)["message"]["content"][0]["text"] for line in lines] == ["question 0", "answer 0"]
 

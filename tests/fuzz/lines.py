@@ -92,7 +92,7 @@ def _import(path: Path, content: bytes) -> None:
 
 def _options(arguments: tuple[str, ...]) -> tuple[str, ...]:
     """Let an id be an id, though it begins with a dash."""
-    options = tuple(argument for argument in arguments if argument == "--json")
+    options = tuple(argument for argument in arguments if argument in ("--json", "--all"))
     return (*options, "--", *arguments[: len(arguments) - len(options)]) if arguments else ()
 
 

@@ -140,12 +140,11 @@ def test_vacuum_leaves_nothing_that_another_program_deleted_without_overwriting(
 
 def test_a_fork_keeps_what_was_said_until_it_is_deleted_as_well(path: Path) -> None:
     session_id, texts = converse(path, Texts(5))
-    _, user, *said = texts
     with SQLiteSessionRepository(path) as repository:
         repository.fork_session(session_id, "fork")
         repository.delete_session(session_id)
         repository.vacuum()
-        assert_holds_only(path, user, *said)
+        assert_holds_only(path, *texts)  # the id as well, as what the fork is of
         repository.delete_session("fork")
         repository.vacuum()
         assert words_on_disk(path) == set()
