@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import errors
-from ..database.database import Database
+from ..database.database import Database, Row
 from ..database.identifiers import validate_id
 from ..database.values import UnreadableError, decode
 from ..sessions.listing import END_OF_TIME, check_range
@@ -72,6 +72,27 @@ def read_conversation(
         """,
         (session_id, agent_id, after, before, limit),
     )
+    yield from _said(database, session_id, rows)
+
+
+def last_sequence(database: Database) -> int:
+    """Return the place of the message that was stored last, of all messages in the file."""
+    ((last,),) = database.read("SELECT coalesce(max(sequence), 0) FROM messages")
+    return int(last)
+
+
+def read_added(database: Database, session_id: str, agent_id: str | None, after: int, through: int) -> Iterator[Said]:
+    """Return the messages of a session that were stored behind one place and not behind another."""
+    rows = database.read(
+        "SELECT agent_id, message_id, created_at, redact_message IS NOT NULL, coalesce(redact_message, message)"
+        " FROM messages WHERE sequence > ? AND sequence <= ? AND session_id = ? AND agent_id = coalesce(?, agent_id)"
+        " ORDER BY sequence",
+        (after, through, session_id, agent_id),
+    )
+    yield from _said(database, session_id, rows)
+
+
+def _said(database: Database, session_id: str, rows: Sequence[Row]) -> Iterator[Said]:
     for agent, message_id, created_at, is_redacted, text in rows:
         try:
             message = decode(text, "message", message_id, "of agent", agent, "in session", session_id)

@@ -58,6 +58,8 @@ class _Screen(io.StringIO):
 def _pager(arguments: argparse.Namespace) -> list[str] | None:
     if not getattr(arguments, "is_paged", False) or arguments.no_pager or getattr(arguments, "json", False):
         return None
+    if getattr(arguments, "follow", False):  # it never ends
+        return None
     if not is_terminal(sys.stdout) or os.environ.get("TERM") == "dumb":
         return None
     with contextlib.suppress(ValueError):

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from .. import __version__
 from ..database import files
-from . import checkpoints, editing, jsonl, maintenance, reading, storage, times
+from . import attachments, checkpoints, editing, jsonl, maintenance, queries, reading, storage, times
 from .completion import SCRIPTS, completion
 from .conversation import FORMATS
 from .copy import copy
@@ -113,10 +113,12 @@ def build_parser() -> argparse.ArgumentParser:
         "show my-session --agent writer -n 10",
         "show my-session --format markdown > conversation.md",
         "show my-session --context --through 12",
+        "show --last --follow",
         is_paged=True,
     )
     _add_session_to_read(command)
     command.add_argument("--agent", metavar="AGENT", help="only the messages of this agent")
+    command.add_argument("--follow", action="store_true", help="go on with what is added, until Control-C")
     _add_limit(command, "messages at the end")
     _add_times(command, "only messages")
     command.add_argument("--full", action="store_true", help="with all that tools were given and returned")
@@ -165,6 +167,28 @@ def build_parser() -> argparse.ArgumentParser:
     _add_metadata(command)
     _add_times(command, "only what was said")
     _add_json(command)
+
+    command = add(
+        "sql",
+        reads(queries.sql),
+        "run a query of your own; it can only read",
+        'sql "SELECT session_id, count(*) AS messages FROM messages GROUP BY session_id"',
+        'sql "SELECT * FROM usage" --csv > usage.csv',
+        is_paged=True,
+    )
+    command.add_argument("query", metavar="QUERY", help="one SELECT; the guide to SQL describes tables and views")
+    command.add_argument("--csv", action="store_true", help="print comma-separated values")
+    _add_json(command)
+
+    command = add(
+        "attachments",
+        reads(attachments.attachments),
+        "write the pictures and documents of a session to files",
+        "attachments my-session -o pictures",
+    )
+    _add_session_to_read(command)
+    command.add_argument("--agent", metavar="AGENT", help="only of this agent")
+    command.add_argument("-o", "--output", metavar="DIR", required=True, help="the folder, created if it is missing")
 
     command = add("stats", reads(maintenance.stats), "show what the file holds", "stats", "stats --json")
     _add_json(command)

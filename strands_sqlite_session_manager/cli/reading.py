@@ -1,14 +1,17 @@
 """Commands that look into sessions: list, show, search. They leave the file untouched, and do not need Strands."""
 
 import argparse
+import sys
+import time
 from dataclasses import asdict
+from typing import NoReturn
 
 from ..database.database import Database
 from ..sessions.listing import Filter, SessionSummary, list_sessions
 from ..sessions.search import MessageMatch, search_messages
 from . import output, teams, times
 from .checkpoints import show_context
-from .conversation import FORMATS, count_messages, print_folded, read_conversation
+from .conversation import FORMATS, count_messages, last_sequence, print_folded, read_added, read_conversation
 from .errors import UsageError
 from .ids import full_id, session_of
 from .layout import cut, space, width, wrap
@@ -16,6 +19,7 @@ from .paging import limit_of, print_rest
 from .summaries import print_summaries, short_id, summaries_of, titles_of
 
 _SHORTEST_TITLE = 20  # columns
+_PAUSE = 0.3  # seconds between two looks at what was added
 
 
 def list_(database: Database, arguments: argparse.Namespace) -> None:
@@ -47,6 +51,7 @@ def show(database: Database, arguments: argparse.Namespace) -> None:
     with_agent = len(summary.agent_ids) > 1
     limit = limit_of(arguments)
     between = _between(arguments)
+    last = last_sequence(database)  # before the conversation is read: what comes meanwhile is not lost
     conversation = list(read_conversation(database, arguments.session, arguments.agent, limit, *between))
     if space() is not None and format_ == "text" and len(conversation) == limit:
         earlier = count_messages(database, arguments.session, arguments.agent, *between) - len(conversation)
@@ -58,9 +63,22 @@ def show(database: Database, arguments: argparse.Namespace) -> None:
     else:
         for said in conversation:
             FORMATS[format_](arguments.session, said, with_agent)
+    if arguments.follow:
+        _follow(database, arguments, format_, with_agent, last)
     if arguments.agent is None:
         for orchestrator in teams.read_orchestrators(database, arguments.session):
             teams.FORMATS[format_](arguments.session, orchestrator)
+
+
+def _follow(database: Database, arguments: argparse.Namespace, format_: str, with_agent: bool, last: int) -> NoReturn:
+    """Print what is added to a conversation, until the user has seen enough."""
+    while True:
+        sys.stdout.flush()
+        time.sleep(_PAUSE)
+        now = last_sequence(database)
+        for said in read_added(database, arguments.session, arguments.agent, last, now):
+            FORMATS[format_](arguments.session, said, with_agent)
+        last = now
 
 
 def search(database: Database, arguments: argparse.Namespace) -> None:
