@@ -125,7 +125,9 @@ def test_at_any_moment_a_file_that_a_stopped_process_creates_can_be_opened_or_is
 ) -> None:
     """300 processes, stopped at random moments of creating files, of which some hold the lock just then."""
     rounds = scaled(300)
-    assert 0 < stop_creations(tmp_path, rounds) < rounds
+    refused = stop_creations(tmp_path, rounds)
+    assert refused < rounds
+    assert refused > 0 or rounds < 100  # some were stopped while they held the lock
 
 
 # -- a reader --

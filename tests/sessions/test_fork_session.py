@@ -402,7 +402,7 @@ def test_thousands_of_messages_are_forked_whole(repository: SQLiteSessionReposit
         (("original", "fork"), {"agent_id": "ada"}, ValueError, "through_message"),
         (("original", "fork"), {"agent_id": "a/b", "through_message": 0}, ValueError, "agent_id"),
         (("original", "fork"), {"agent_id": "ada", "through_message": 2}, SessionNotFoundException, "Message 2.*ada"),
-        (("original", "fork"), {"agent_id": "ada", "through_message": -1}, SessionNotFoundException, "Message -1.*ada"),
+        (("original", "fork"), {"agent_id": "ada", "through_message": -2}, SessionNotFoundException, "Message -2.*ada"),
         (("original", "fork"), {"agent_id": "bob", "through_message": 0}, SessionNotFoundException, "Message 0.*bob"),
         (("original", "fork"), {"agent_id": "eve", "through_message": 0}, SessionNotFoundException, "Agent eve"),
         (("original", "fork"), {"agent_id": "ada", "through_message": "0"}, ValueError, "message_id"),
