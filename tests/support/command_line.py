@@ -35,6 +35,8 @@ READING: dict[str, tuple[str, ...]] = {
     "search --json": ("search", "sail", "--json"),
     "usage": ("usage",),
     "usage --by": ("usage", "--by", "user_id", "--json"),
+    "sql": ("sql", "SELECT text FROM transcript ORDER BY created_at"),
+    "forks": ("forks", "ship"),
     "stats": ("stats",),
     "stats --json": ("stats", "--json"),
     "export": ("export", "--all"),
