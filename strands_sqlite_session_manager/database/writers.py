@@ -29,6 +29,7 @@ _STEP = 0.1  # seconds that the committer waits for another process before it lo
 _COMMITTERS = {name: Settings(name, _STEP) for name in ("FULL", "NORMAL")}
 _TURN = 0.008  # seconds that a turn among the processes lasts; to switch between them takes time, too
 _LINGER = 0.0005  # seconds to wait in a turn for the next write
+_REST = 0.05  # seconds to wait for the end of a turn in which nothing comes any more
 
 UseConnection = Callable[..., Any]
 """Takes settings, a function, and arguments for it; calls it with the calling thread's connection and the arguments."""
@@ -75,9 +76,9 @@ class Writers:
         self._committer: threading.Thread | None = None
 
     def rest(self) -> None:
-        """Leave the queue of processes until the next write, unless a thread writes at this moment."""
+        """Leave the queue of processes until the next write, unless a thread goes on writing."""
         with suppress(sqlite3.OperationalError):
-            hold(self.turn, self._turns.remove, timeout=0)
+            hold(self.turn, self._turns.remove, timeout=_REST)
 
     def write(self, write: Write) -> Any:
         """Do a write and return its result.
