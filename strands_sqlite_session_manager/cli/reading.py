@@ -51,7 +51,8 @@ def show(database: Database, arguments: argparse.Namespace) -> None:
     with_agent = len(summary.agent_ids) > 1
     limit = limit_of(arguments)
     between = _between(arguments)
-    last = last_sequence(database)  # before the conversation is read: what comes meanwhile is not lost
+    # Before the conversation is read, so that what comes meanwhile is not lost.
+    last = last_sequence(database) if arguments.follow else 0
     conversation = list(read_conversation(database, arguments.session, arguments.agent, limit, *between))
     if space() is not None and format_ == "text" and len(conversation) == limit:
         earlier = count_messages(database, arguments.session, arguments.agent, *between) - len(conversation)

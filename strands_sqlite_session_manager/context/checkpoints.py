@@ -6,7 +6,7 @@ checkpoint costs what changed beside the history, and nothing where only message
 """
 
 import sqlite3
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 from .. import errors
@@ -14,7 +14,6 @@ from ..database.values import decode, encode
 from .ranges import read_context
 
 _THIS = "session_id = ? AND agent_id = ?"
-_COLUMNS = ("state", "conversation_manager_state", "internal_state", "context")
 EDITED_FORM = "coalesce(edited_message, redact_message, message)"
 """The form in which an agent holds a message whose context is known."""
 SAID_FORM = "coalesce(redact_message, message)"
@@ -35,6 +34,9 @@ class Checkpoint:
     conversation_manager_state: str
     internal_state: str
     context: str | None
+
+
+_COLUMNS = tuple(Checkpoint.__dataclass_fields__)
 
 
 def read_checkpoint(
@@ -75,6 +77,14 @@ def read_checkpoint(
         return checkpoint if is_now else _derived(connection, keys, checkpoint, through_message)
     parts = read_context(checkpoint.context, "context", "of agent", agent_id, "in session", session_id)
     return replace(checkpoint, context=encode(_cut(parts, through_message), "context"))
+
+
+def write_checkpoint(connection: sqlite3.Connection, session_id: str, agent_id: str, checkpoint: Checkpoint) -> None:
+    """Give an agent what it had at a checkpoint, or another agent had."""
+    connection.execute(
+        f"UPDATE agents SET {', '.join(f'{column} = ?' for column in _COLUMNS)} WHERE {_THIS}",
+        (*astuple(checkpoint), session_id, agent_id),
+    )
 
 
 def _version(

@@ -6,7 +6,6 @@
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -137,16 +136,6 @@ def snapshot_storage(storage: Any) -> Any:
     except ImportError as error:
         raise ImportError("snapshots need strands-agents 1.51 or newer: pip install 'strands-agents>=1.51'") from error
     return _resolve_storage(storage)
-
-
-def run_async(work: Callable[[], Any]) -> Any:
-    """Return the result of a coroutine function, called in a thread with an event loop of its own."""
-    with ThreadPoolExecutor(1) as executor:
-        return executor.submit(lambda: asyncio.run(_awaited(work))).result()
-
-
-async def _awaited(work: Callable[[], Any]) -> Any:
-    return await work()
 
 
 def ephemeral_stash(agent: Any) -> Any:

@@ -1,8 +1,8 @@
-"""How an event loop waits for the database without standing still."""
+"""How an event loop waits for the database without standing still, and how others wait for a coroutine."""
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -75,6 +75,16 @@ async def in_thread(work: Callable[..., _T], *arguments: Any) -> _T:
     except RuntimeError:  # the interpreter shuts down, and starts no thread
         return work(*arguments)
     return await future
+
+
+def run(work: Callable[[], Awaitable[_T]]) -> _T:
+    """Return the result of a coroutine function, called in a thread with an event loop of its own."""
+
+    async def result() -> _T:
+        return await work()
+
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(lambda: asyncio.run(result())).result()
 
 
 def _new_threads() -> ThreadPoolExecutor:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import errors
-from ..context.checkpoints import form_at, read_checkpoint
+from ..context.checkpoints import form_at, read_checkpoint, write_checkpoint
 from ..database.database import Database
 from ..database.identifiers import validate_id, validate_message_id
 from ..database.tables import (
@@ -63,7 +63,8 @@ def fork_session(
                 copying.copy(table)
         else:
             cut_agent_id = agent_named(connection, session_id, agent_id)
-            _take_back(connection, session_id, new_session_id, cut_agent_id, through_message)
+            checkpoint = read_checkpoint(connection, session_id, cut_agent_id, through_message)
+            write_checkpoint(connection, new_session_id, cut_agent_id, checkpoint)  # before it has messages
             edited, parameters = form_at(through_message)
             others, this = " AND agent_id <> ?", " AND agent_id = ?"
             copying.copy(MESSAGES, others, (cut_agent_id,))
@@ -126,21 +127,3 @@ def agent_named(connection: sqlite3.Connection, session_id: str, agent_id: str |
         name = "an agent" if agent_id is None else f"Agent {agent_id}"
         raise errors.SessionNotFoundException(f"{name} in session {session_id} does not exist")
     return agent_id
-
-
-def _take_back(
-    connection: sqlite3.Connection, session_id: str, new_session_id: str, agent_id: str, through_message: int
-) -> None:
-    """Give the copied agent, which has no messages yet, what it had at a checkpoint."""
-    checkpoint = read_checkpoint(connection, session_id, agent_id, through_message)
-    connection.execute(
-        "UPDATE agents SET state = ?, conversation_manager_state = ?, internal_state = ?, context = ?"
-        " WHERE session_id = ? AND agent_id = ?",
-        (
-            checkpoint.state,
-            checkpoint.conversation_manager_state,
-            checkpoint.internal_state,
-            checkpoint.context,
-            *(new_session_id, agent_id),
-        ),
-    )

@@ -2,7 +2,7 @@
 
 import sqlite3
 
-from ..context.checkpoints import form_at, read_checkpoint
+from ..context.checkpoints import form_at, read_checkpoint, write_checkpoint
 from ..database.database import Database
 from ..database.identifiers import validate_id, validate_message_id
 from ..database.values import timestamp
@@ -31,17 +31,9 @@ def rewind_session(database: Database, session_id: str, through_message: int, ag
             f" (SELECT message_id FROM message_versions WHERE {_THIS} AND before_message_id > ?)",
             (*parameters, *keys, *keys, through_message),
         )
+        write_checkpoint(connection, *keys, checkpoint)
         connection.execute(
-            "UPDATE agents SET updated_at = ?, state = ?, conversation_manager_state = ?, internal_state = ?,"
-            f" context = ?, revision = random() >> 2 WHERE {_THIS}",
-            (
-                timestamp(),
-                checkpoint.state,
-                checkpoint.conversation_manager_state,
-                checkpoint.internal_state,
-                checkpoint.context,
-                *keys,
-            ),
+            f"UPDATE agents SET updated_at = ?, revision = random() >> 2 WHERE {_THIS}", (timestamp(), *keys)
         )
         deleted = connection.execute(f"DELETE FROM messages WHERE {_THIS} AND message_id > ?", (*keys, through_message))
         # Behind the updates, which have kept what they replaced.

@@ -14,6 +14,7 @@ from strands.types.session import Session, SessionAgent, SessionMessage, Session
 
 from .. import errors
 from ..context.ranges import read_context as parse_context
+from ..context.ranges import write_context
 from ..context.strands_private import as_resumed
 from ..database.database import Database
 from ..database.values import decode
@@ -118,7 +119,7 @@ def _read(
     session = replace(session, session_id=session_id, session_type=SessionType(session.session_type))
     contexts = {}
     if isinstance(source, SnapshotRepository):
-        contexts = {agent.agent_id: source.context_of(session_id, agent.agent_id) for agent, _ in agents}
+        contexts = {agent.agent_id: write_context(range(len(messages)), len(messages)) for agent, messages in agents}
     return Content(_with_text_times(session), agents, multi_agents, contexts)
 
 

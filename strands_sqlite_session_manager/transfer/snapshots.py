@@ -21,8 +21,8 @@ from strands.types.session import (
 )
 
 from .. import errors
-from ..context.ranges import write_context
-from ..context.strands_private import internal_state_of, run_async, snapshot_storage
+from ..context.strands_private import internal_state_of, snapshot_storage
+from ..database.event_loops import run
 from ..database.identifiers import validate_id
 from ..database.values import encode
 
@@ -122,11 +122,6 @@ class SnapshotRepository(SessionRepository):
         state: dict[str, Any] = self._read(session_id, "multiAgent", multi_agent_id)["data"]["state"]
         return state
 
-    def context_of(self, session_id: str, agent_id: str) -> str:
-        """Return the column `context` of an agent that holds all of its messages, as one from a snapshot does."""
-        count = len(self.list_messages(session_id, agent_id))
-        return write_context(range(count), count)
-
     def left_behind(self, session_id: str) -> list[str]:
         """Return what a message log cannot hold of a session, in words."""
         found: dict[str, None] = {}
@@ -220,7 +215,7 @@ class SnapshotRepository(SessionRepository):
     @staticmethod
     def _call(work: Callable[[], Awaitable[_T]], failing: str, so_far: str = "") -> _T:
         try:
-            return run_async(work)  # type: ignore[no-any-return]
+            return run(work)
         except Exception as error:  # of any kind: every storage fails in its own way
             problem, cause = errors.first_line(error), errors.harmless(error)
         raise errors.SessionException(f"{failing}: {problem}{so_far}") from cause
