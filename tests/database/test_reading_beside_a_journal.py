@@ -142,7 +142,7 @@ def test_a_read_only_repository_beside_an_exclusive_lock_says_that_it_is_locked(
     with pytest.raises(SessionException, match=r"(?i)lock|another writer|in use") as raised:
         SQLiteSessionRepository(locked, read_only=True, timeout=0.3).list_sessions()
     assert not any(word in str(raised.value) for word in FALSE)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20
 
 
 @pytest.mark.long

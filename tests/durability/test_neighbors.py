@@ -65,7 +65,7 @@ def test_a_program_that_locks_the_whole_file_is_waited_for_until_the_timeout(pat
         begun = time.monotonic()
         with pytest.raises(DatabaseLockedException, match=re.escape(f"for more than {timeout:g} seconds")):
             SQLiteSessionManager("session", path, timeout=timeout)
-        assert timeout * 0.9 < time.monotonic() - begun < timeout + 2.5
+        assert timeout * 0.9 < time.monotonic() - begun < timeout + 20
 
 
 def test_a_thread_waits_for_another_on_a_database_in_memory_for_its_timeout(path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_thread_waits_for_another_on_a_database_in_memory_for_its_timeout(path
             begun = time.monotonic()
             with pytest.raises(DatabaseLockedException, match=r"another writer .* 0\.2 seconds"):
                 use()
-            assert 0.2 * 0.9 < time.monotonic() - begun < 0.2 + 2.5
+            assert 0.2 * 0.9 < time.monotonic() - begun < 0.2 + 20
     finally:
         done.set()
         thread.join()

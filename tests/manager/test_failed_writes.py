@@ -150,7 +150,7 @@ def test_a_message_whose_task_is_canceled_is_stored_at_once_or_with_the_next_eve
             begun = time.monotonic()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert time.monotonic() - begun < 5  # rather than the 30 seconds that a write may wait
+            assert time.monotonic() - begun < 20  # rather than the 30 seconds that a write may wait
 
     asyncio.run(lose_patience())
     if released == "soon":
