@@ -2,13 +2,14 @@
 
 import gc
 import os
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import boto3
 import pytest
-from moto import mock_aws
+
+if TYPE_CHECKING:
+    import boto3
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -23,14 +24,14 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(tryfirst=True)  # before the tests are selected by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave all cases of a test but the first and the last to the long tier, unless it is marked `every_case`."""
-    cases: defaultdict[str, list[pytest.Item]] = defaultdict(list)
+    """Leave all cases of a test but the first to the long tier, unless it is marked `every_case`."""
+    seen = set()
     for item in items:
         if not any(item.get_closest_marker(name) for name in ("long", "every_case")):
-            cases[item.nodeid.partition("[")[0]].append(item)
-    for between in (of_one_test[1:-1] for of_one_test in cases.values()):
-        for item in between:
-            item.add_marker(pytest.mark.long)
+            name = item.nodeid.partition("[")[0]
+            if name in seen:
+                item.add_marker(pytest.mark.long)
+            seen.add(name)
 
 
 def pytest_collection_finish() -> None:
@@ -53,8 +54,11 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def boto_session() -> Iterator[boto3.Session]:
+def boto_session() -> "Iterator[boto3.Session]":
     """A session of an AWS that exists in this process only; sharing it makes clients five times faster to build."""
+    import boto3
+    from moto import mock_aws
+
     with pytest.MonkeyPatch.context() as environment:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             environment.setenv(name, "testing")
@@ -66,7 +70,7 @@ def boto_session() -> Iterator[boto3.Session]:
 
 
 @pytest.fixture(scope="module")
-def s3_bucket(boto_session: boto3.Session) -> str:
+def s3_bucket(boto_session: "boto3.Session") -> str:
     """The name of a bucket there; whoever needs it empty takes a prefix of its own."""
     boto_session.client("s3").create_bucket(Bucket="sessions")
     return "sessions"

@@ -44,10 +44,10 @@ from strands.types.session import SessionMessage
 
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
 
-from .heartbeat import Heartbeat
 from ..support.lock_holders import held_elsewhere
 from .contenders import connect
 from .filling import AGENT_ID, INSERT_MESSAGE, build_agent, conversation, fill_database, row, session_ids
+from .heartbeat import Heartbeat
 from .names import BARE, FILES, MODES, OPENAI, OURS, SNAPSHOTS, Synchronous
 from .report import Bars, Chart, Report, verdict
 from .stores import DATABASE, SESSION, close

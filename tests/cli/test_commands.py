@@ -15,7 +15,7 @@ import pytest
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository
 from strands_sqlite_session_manager.cli.parser import build_parser
 
-from ..support.command_line import READING, WRITING, fill, in_a_process, run
+from ..support.command_line import READING, WRITING, fill, in_a_new_process, in_a_process, run
 from ..support.conversations import build
 
 _CHOICES: dict[str, argparse.ArgumentParser] = next(
@@ -513,8 +513,7 @@ def test_the_help_names_every_command() -> None:
 
 
 def test_the_installed_command_is_a_process_with_an_exit_code(db: Path) -> None:
-    done = in_a_process("--db", db, "list", "--json")
+    done = in_a_new_process("--db", db, "list", "--json")
     assert (done.code, len(objects(done.out)), done.err) == (0, 2, "")
-    failed = in_a_process("--db", db, "show", "nobody")
+    failed = in_a_new_process("--db", db, "show", "nobody")
     assert (failed.code, failed.out, failed.err) == (1, "", "strands-sqlite: Session nobody does not exist\n")
-    assert in_a_process("--db", db, "show").code == 2

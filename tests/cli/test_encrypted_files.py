@@ -6,7 +6,7 @@ import pytest
 
 from strands_sqlite_session_manager import SQLiteSessionRepository
 
-from ..support.command_line import ROOT, in_a_process, run
+from ..support.command_line import in_a_process, run
 from ..support.dated_records import add_message, add_session
 
 encrypted_connections = pytest.importorskip("tests.support.encrypted_connections")
@@ -36,7 +36,7 @@ def test_an_encrypted_file_is_read_and_written_with_the_function(db: Path, tmp_p
 
 
 def test_the_environment_names_the_function_as_well(db: Path) -> None:
-    ended = in_a_process("--db", db, "show", "secret", cwd=ROOT, STRANDS_SQLITE_CONNECT=CONNECT)
+    ended = in_a_process("--db", db, "show", "secret", STRANDS_SQLITE_CONNECT=CONNECT)
     assert "hello" in ended.out
     assert in_a_process("--db", db, "list").code == 1
 

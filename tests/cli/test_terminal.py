@@ -14,7 +14,18 @@ import pytest
 
 from strands_sqlite_session_manager import SQLiteSessionManager
 
-from ..support.command_line import COMMAND, PATIENCE, READING, ROOT, environment, fill, in_a_process, on_a_terminal, run
+from ..support.command_line import (
+    COMMAND,
+    PATIENCE,
+    READING,
+    ROOT,
+    environment,
+    fill,
+    in_a_new_process,
+    in_a_process,
+    on_a_terminal,
+    run,
+)
 from ..support.conversations import build
 from ..support.tiers import tier
 
@@ -255,13 +266,13 @@ def test_an_ascii_terminal_gets_other_characters_escaped(tmp_path: Path) -> None
     path = tmp_path / "sessions.db"
     with SQLiteSessionManager("grüße", path) as manager:
         build(manager)("世界")
-    ended = in_a_process("--db", path, "list", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    ended = in_a_new_process("--db", path, "list", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert ended.code == 0
     assert r"gr\xfc\xdfe" in ended.out
-    shown = in_a_process("--db", path, "show", "grüße", PYTHONIOENCODING="ascii")
+    shown = in_a_new_process("--db", path, "show", "grüße", PYTHONIOENCODING="ascii")
     assert r"\u4e16\u754c" in shown.out
 
 
 def test_a_terminal_is_not_needed_to_start() -> None:
-    assert in_a_process("--version").out.startswith("strands-sqlite ")
+    assert in_a_new_process("--version").out.startswith("strands-sqlite ")
     assert sys.executable in COMMAND

@@ -258,6 +258,7 @@ def test_findings_about_a_malformed_import_are_harmless(name: str, tmp_path: Pat
         assert ended.err.count("\n") == 1
 
 
+@pytest.mark.long
 def test_a_separate_process_prints_nothing_that_controls_a_terminal(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     store(path, HOSTILE["escapes"])

@@ -263,6 +263,7 @@ class RandomLife(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)  # what fails is made smaller first, which takes its time
 def test_any_history_resumes_to_what_the_agent_held(caplog: pytest.LogCaptureFixture) -> None:
     live_at_random(5, caplog)

@@ -298,6 +298,7 @@ def assert_old_or_upgraded(path: Path, contents: Contents, old: dict[str, list[A
     return still_old
 
 
+@pytest.mark.long
 @needs_fork
 @JOURNAL_MODES
 @pytest.mark.parametrize("beyond", [0, 200_000, 800_000])

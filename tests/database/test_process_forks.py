@@ -79,6 +79,7 @@ def test_a_child_writes_while_its_parents_threads_write(tmp_path: Path) -> None:
     assert_sound(path)
 
 
+@pytest.mark.long
 @needs_fork
 @pytest.mark.parametrize("forks", [5, pytest.param(20, marks=pytest.mark.long)])
 def test_forks_in_the_midst_of_writing_lose_nothing(forks: int, tmp_path: Path) -> None:
@@ -312,6 +313,7 @@ print(numbers(kept), [name for name in os.listdir(os.path.dirname(sys.argv[1])) 
 """
 
 
+@pytest.mark.long
 @needs_fork
 def test_a_manager_that_is_collected_during_a_fork_does_not_hold_it_up(tmp_path: Path) -> None:
     script = [sys.executable, "-c", COLLECT_DURING_FORK, str(tmp_path / "forgotten.db"), str(tmp_path / "kept.db")]

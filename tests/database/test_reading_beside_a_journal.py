@@ -83,6 +83,7 @@ def legacy(path: Path) -> Path:
     return path
 
 
+@pytest.mark.long
 @needs_fork
 @pytest.mark.parametrize(
     ("command", "leave"),

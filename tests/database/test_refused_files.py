@@ -151,6 +151,7 @@ while True:
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("attempts", tier([200, 2000], quick=[200]))
 def test_a_foreign_database_whose_journal_comes_and_goes_is_refused_at_any_moment(
     attempts: int, tmp_path: Path

@@ -101,6 +101,7 @@ def findings_with(path: Path, table: str, column: str, value: str) -> list[str]:
     return [f"{table}.{column} = {value}: {finding}" for finding in file_examination.use(path)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("table", "column"), COLUMNS)
 def test_bytes_instead_of_text_are_an_error_or_can_be_used(tmp_path: Path, table: str, column: str) -> None:
     assert findings_with(tmp_path / "sessions.db", table, column, TYPES[0]) == []

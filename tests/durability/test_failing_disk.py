@@ -145,6 +145,7 @@ def converse_until_it_fails(path: Path, make_room: Callable[[], object]) -> str:
         return held(agent)
 
 
+@pytest.mark.long
 def test_a_conversation_continues_when_a_file_may_grow_again(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     room = 500_000

@@ -126,6 +126,7 @@ def test_sql_in_every_argument_is_a_string(db: Path, text: str) -> None:
 # -- ids of 10,000 characters --
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("character", tier(["x", "é", "\U0001f9ed", "'", "\u202e"], quick=["\u202e"]), ids=ascii)
 def test_ids_and_names_of_10_000_characters_are_like_any_other(db: Path, character: str) -> None:
     long = character * 10_000
@@ -150,6 +151,7 @@ def test_ids_and_names_of_10_000_characters_are_like_any_other(db: Path, charact
     assert (ended.code, ended.err.count("\n")) == (1, 1)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name == "nt", reason="there, a command line has 32,767 characters")
 def test_a_separate_process_takes_ids_of_10_000_characters(db: Path) -> None:
     long = "é" * 10_000
@@ -200,6 +202,7 @@ def assert_large_messages_are_like_any_other(db: Path, megabytes: int) -> None:
     assert b"no play" not in copy.read_bytes()
 
 
+@pytest.mark.long
 def test_messages_of_a_megabyte_are_like_any_other(db: Path) -> None:
     assert_large_messages_are_like_any_other(db, 1)
 

@@ -180,6 +180,7 @@ def interrupt_writes(rounds: int, synchronous: str, folder: Path) -> str | None:
     return None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("synchronous", MODES)
 def test_after_a_signal_at_a_random_moment_of_a_write_others_can_write(synchronous: str, tmp_path: Path) -> None:
     assert in_a_child(lambda: interrupt_writes(40, synchronous, tmp_path)) is None

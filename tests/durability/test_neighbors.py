@@ -23,6 +23,7 @@ from ..support.workers import PATIENCE
 # -- in the file --
 
 
+@pytest.mark.long
 def test_deletions_leave_a_table_of_another_program_alone(path: Path) -> None:
     with SQLiteSessionManager("session", path) as manager:
         build(manager)("hello")

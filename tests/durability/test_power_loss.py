@@ -172,6 +172,7 @@ def test_what_was_stored_before_a_power_loss_is_there_at_every_moment(
     assert outcomes(tmp_path, full, seed, some(seed, wanted)) == {"nothing": wanted * len(HOWS)}
 
 
+@pytest.mark.long
 def test_without_syncs_a_power_loss_undoes_the_last_calls_and_never_damages(
     normal: power_loss.Recording, tmp_path: Path
 ) -> None:
@@ -191,6 +192,7 @@ def test_without_syncs_no_moment_of_a_power_loss_damages(
 # -- that nothing escapes these tests --
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("left_out", ["sync", "sync folder"])
 def test_these_tests_detect_a_missing_sync(left_out: str, full: power_loss.Recording, tmp_path: Path) -> None:
     events = [event for event in full.events if event[0] != left_out]
@@ -263,6 +265,7 @@ def upgraded_after_losses(folder: Path, journal_mode: str, wanted: float) -> int
     return len(seen)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("journal_mode", ["WAL", "DELETE"])
 def test_a_power_loss_in_an_upgrade_leaves_a_file_that_can_be_upgraded(journal_mode: str, tmp_path: Path) -> None:
     assert upgraded_after_losses(tmp_path, journal_mode, 0.05) > 2

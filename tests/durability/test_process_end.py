@@ -1,6 +1,6 @@
 """While a process ends, what is stored is stored or refused clearly, and nothing hangs or crashes.
 
-The programs are in `tests/support/endings.py`.
+The programs are in `tests/support/process_endings.py`.
 """
 
 import json
@@ -36,9 +36,7 @@ STORES = (
 )
 QUICK = (
     "early_handler",
-    "del_of_a_global",
     "daemon_thread_waits",
-    "raises",
     "every_operation_in_a_handler",
 )
 CRASHES = ("Fatal Python error", "Segmentation fault", "it hung")
@@ -111,7 +109,7 @@ def test_every_operation_works_in(place: str, stride: int, tmp_path: Path) -> No
 def test_every_operation_works_under_the_monkey_patching_of(library: str, tmp_path: Path) -> None:
     pytest.importorskip(library)
     done = subprocess.run(
-        [sys.executable, "-m", "tests.support.places", library, str(tmp_path / "folder")],
+        [sys.executable, "-m", "tests.support.every_operation", library, str(tmp_path / "folder")],
         cwd=ROOT,
         env=environment({}),
         capture_output=True,

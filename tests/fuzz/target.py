@@ -20,7 +20,7 @@ class Target:
 
     inputs: st.SearchStrategy[Any]
     check: Callable[[Any], None]
-    examples: int = 12
+    examples: int = 4
 
     def test(self, examples: int | None = None) -> Any:
         """Return the hypothesis test, whose `hypothesis.fuzz_one_input` takes bytes.

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from strands_sqlite_session_manager import SQLiteSessionManager
 
 IN_ANOTHER_INTERPRETER = """
@@ -37,6 +39,7 @@ def output_of(code: str) -> list[str]:
     return process.stdout.splitlines()
 
 
+@pytest.mark.long
 def test_a_second_interpreter_is_told_that_it_cannot_import_strands_and_the_first_goes_on(tmp_path: Path) -> None:
     path = str(tmp_path / "sessions.db")
     read = f"""
@@ -46,6 +49,8 @@ with SQLiteSessionRepository({path!r}) as repository:
 """
     error, *messages = output_of(f"""
 from strands import Agent
+import pytest
+
 from strands_sqlite_session_manager import SQLiteSessionManager
 from tests.support.scripted_model import ScriptedModel
 

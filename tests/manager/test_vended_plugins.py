@@ -257,6 +257,7 @@ TOOL_CALLS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", TOOL_CALLS)
 def test_a_vended_tool(tmp_path: Path, name: str) -> None:
     vended_tool = vended("vended_tools", name)
@@ -272,6 +273,7 @@ def test_a_vended_tool(tmp_path: Path, name: str) -> None:
     assert "done" in tool_result(again, "t1") or "created" in tool_result(again, "t1")
 
 
+@pytest.mark.long
 def test_notebooks_are_read_after_a_restart(tmp_path: Path) -> None:
     notebook = vended("vended_tools", "notebook")
     again, _ = watch(

@@ -196,6 +196,7 @@ def hostile_imports(lines: list[str]) -> Iterator[bytes]:
     yield "\n".join((lines[0], *reversed(lines[1:]))).encode()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("every", [9, pytest.param(1, marks=pytest.mark.long)])
 def test_no_error_repeats_a_refused_import(every: int, filled: Path) -> None:
     lines = run("--db", filled, "export", "--all").out.splitlines()
@@ -263,6 +264,7 @@ def test_a_copy_does_not_pass_on_what_its_source_reveals_in_errors(filled: Path)
     assert told == []
 
 
+@pytest.mark.long
 @each_damage
 def test_no_error_repeats_an_unreadable_file_of_a_folder(damage: str | bytes, filled: Path) -> None:
     folder = filled.with_name("folder")

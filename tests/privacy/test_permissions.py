@@ -105,6 +105,7 @@ def test_what_is_created_is_open_to_its_owner_and_to_nobody_else_at_any_moment(f
     assert {path: oct(last) for path, last in left.items() if last & 0o600 != 0o600} == {}
 
 
+@pytest.mark.long
 def test_temporary_files_of_sqlite_have_no_name_before_they_have_content(folder: Path) -> None:
     ((created, events, _),) = in_processes(1, watched, folder, 0, start_method="fork")
     elsewhere = [path for path, _ in created if not path.startswith(str(folder))]

@@ -310,6 +310,7 @@ def attacked(index: int, work: Work, folder: Path, victim: Path, plant: Plant, m
     return steps
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not CAN_WATCH, reason="SQLite's system calls cannot be watched here")
 @pytest.mark.parametrize(
     ("work", "plant"),

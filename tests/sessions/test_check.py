@@ -242,6 +242,7 @@ def test_a_truncated_file_is_found(db: Path) -> None:
         assert outcome(damaged(db, pages, content[: pages * 4096])) != []
 
 
+@pytest.mark.long
 def test_flipped_bytes_are_reported_or_harmless_and_check_never_fails(db: Path) -> None:
     content = db.read_bytes()
     generator = random.Random(4)

@@ -254,6 +254,7 @@ class Watcher:
         return int(count)
 
 
+@pytest.mark.long
 def test_another_program_can_write_before_all_are_gone(repository: SQLiteSessionRepository, path: Path) -> None:
     insert_many(path, 4000)
     add_session(repository, "kept", 5000)
@@ -322,6 +323,7 @@ def delete_or_talk(index: int, path: Path) -> int:
     return 0
 
 
+@pytest.mark.long
 def test_processes_that_delete_and_converse_at_once_do_not_interfere(path: Path) -> None:
     SQLiteSessionRepository(path).close()
     insert_many(path, 600)

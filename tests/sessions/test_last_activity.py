@@ -210,6 +210,7 @@ def test_a_session_keeps_its_place_however_much_happens_in_others(repository: SQ
     assert listed(repository) == ["silent", "quiet", "in between"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("settings", [{}, {"connect": connect_encrypted}], ids=["plain", "encrypted"])
 def test_the_order_is_right_after_a_vacuum_has_renumbered_the_rows(path: Path, settings: dict[str, Any]) -> None:
     with SQLiteSessionRepository(path, synchronous="NORMAL", **settings) as repository:

@@ -196,6 +196,7 @@ def test_a_progress_callback_that_writes_is_refused(tmp_path: Path) -> None:
     add(repository, 5000)
 
 
+@pytest.mark.long
 def test_a_backup_is_of_one_moment_while_a_thread_and_a_process_write(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     with large(path) as manager:
@@ -328,6 +329,7 @@ def test_a_live_agent_continues_after_a_vacuum_and_others_resume(by: str, tmp_pa
         assert manager.check() == []
 
 
+@pytest.mark.long
 def test_the_order_of_activity_survives_a_vacuum(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     with begin(path) as manager:

@@ -215,6 +215,7 @@ def test_keys_that_differ_only_in_case_are_different_keys(repository: SQLiteSess
     ]
 
 
+@pytest.mark.long
 def test_a_session_is_found_by_any_of_many_keys_and_by_all(repository: SQLiteSessionRepository) -> None:
     count = 1200
     metadata = {f"key{number}": str(number) for number in range(count)}

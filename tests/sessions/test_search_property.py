@@ -84,6 +84,7 @@ def compare(contents: list[list[dict[str, Any]]], wanted: str, limit: int | None
         assert found(repository, wanted, limit) == expected[::-1][:limit]
 
 
+@pytest.mark.long
 def test_every_letter_finds_every_other_letter_that_it_folds_to() -> None:
     repository = SQLiteSessionRepository(":memory:")
     add_session(repository, "a")

@@ -19,6 +19,7 @@ def test_the_name_says_which_strands_to_install() -> None:
         strands_sqlite_session_manager.SQLiteStorage  # noqa: B018
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not HAS_STORAGE, reason="this Strands has no storage anyway")
 def test_without_a_storage_of_strands_the_name_says_which_one_to_install() -> None:
     code = (

@@ -220,6 +220,7 @@ def test_a_forked_child_goes_on_with_the_storage(path: Path) -> None:
         assert run(storage.list("")) == ["child", "parent", "parent too"]
 
 
+@pytest.mark.long
 def test_an_exit_handler_uses_the_storage(path: Path) -> None:
     program = (
         "import asyncio, atexit, sys\n"

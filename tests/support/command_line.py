@@ -9,6 +9,8 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
+import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,13 +112,13 @@ def environment(changes: Mapping[str, str | None]) -> dict[str, str]:
     return {name: value for name, value in merged.items() if value is not None}
 
 
-def in_a_process(*arguments: object, stdin: bytes = b"", cwd: Path = ROOT, **variables: str | None) -> Ended:
-    """Run a command in a process of its own, whose standard streams are pipes."""
+def in_a_new_process(*arguments: object, stdin: bytes = b"", **variables: str | None) -> Ended:
+    """Run a command in a Python that is started for it."""
     done = subprocess.run(
         [*COMMAND, *map(str, arguments)],
         input=stdin,
         capture_output=True,
-        cwd=cwd,
+        cwd=ROOT,
         env=environment(variables),
         timeout=PATIENCE,
         check=False,
@@ -124,10 +126,29 @@ def in_a_process(*arguments: object, stdin: bytes = b"", cwd: Path = ROOT, **var
     return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
+def in_a_process(*arguments: object, stdin: bytes = b"", **variables: str | None) -> Ended:
+    """Run a command in a fork of this process where there are forks, without a terminal."""
+    if not hasattr(os, "fork"):
+        return in_a_new_process(*arguments, stdin=stdin, **variables)
+    with tempfile.TemporaryFile() as typed, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        typed.write(stdin)
+        typed.seek(0)
+        child = os.fork()
+        if child == 0:
+            os.setsid()
+            _become_the_command(arguments, (typed.fileno(), out.fileno(), err.fileno()), environment(variables))
+        _, status = os.waitpid(child, 0)
+        out.seek(0)
+        err.seek(0)
+        return Ended(os.waitstatus_to_exitcode(status), out.read().decode(), err.read().decode())
+
+
 def on_a_terminal(
     *arguments: object, typed: str = "", columns: int = 80, stdout: int | None = None, **variables: str | None
 ) -> tuple[int, str]:
     """Run a command on a terminal of so many columns; return its exit code and all that the terminal was told.
+
+    The process is a fork of this one, as in `in_a_process`, which saves starting Python for each.
 
     Args:
         *arguments: The command's.
@@ -141,22 +162,14 @@ def on_a_terminal(
     import select
     import termios
 
-    def take_the_terminal() -> None:  # so that Control-C is a signal, even if these tests run in the background
-        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 25, columns, 0, 0))
-    process = subprocess.Popen(
-        [*COMMAND, *map(str, arguments)],
-        stdin=theirs,
-        stdout=theirs if stdout is None else stdout,
-        stderr=theirs,
-        cwd=ROOT,
-        env=environment(variables),
-        start_new_session=True,
-        preexec_fn=take_the_terminal,
-    )
+    child = os.fork()
+    if child == 0:
+        os.close(ours)
+        os.setsid()
+        fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)  # so that Control-C is a signal
+        _become_the_command(arguments, (theirs, theirs if stdout is None else stdout, theirs), environment(variables))
     os.close(theirs)
     told = b""
     patience, pressed = PATIENCE, False
@@ -175,11 +188,37 @@ def on_a_terminal(
                 pressed = True
                 # An interrupt just before Python begins to wait for a line is seen at the next key only.
                 typed = typed if typed == "\x03" else ""
+    if patience <= 0:
+        os.kill(child, signal.SIGKILL)
+    os.close(ours)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status), told.decode(errors="replace").replace("\r\n", "\n")
+
+
+def _become_the_command(arguments: tuple[object, ...], streams: tuple[int, int, int], environ: dict[str, str]) -> None:
+    """Run a command with these standard streams, and end the process."""
+    code = 1
     try:
-        return process.wait(PATIENCE), told.decode(errors="replace").replace("\r\n", "\n")
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+        os.chdir(ROOT)
+        os.environ.clear()
+        os.environ.update(environ)
+        time.tzset()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")
+        sys.stderr = os.fdopen(2, "w", errors="backslashreplace")
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as ending:
+            code = int(ending.code or 0)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
     finally:
-        process.kill()
-        os.close(ours)
+        os._exit(code)
 
 
 def fill(path: Path) -> None:

@@ -1,7 +1,7 @@
 """Calls every operation from an unusual place of a process, and says how that ended.
 
-`python -m tests.support.places PLACE FOLDER` is a program of its own, because what it tries ends it, or changes all of
-its threads. It prints a line for every operation that failed otherwise than by a `SessionException`.
+`python -m tests.support.every_operation PLACE FOLDER` is a program of its own, because what it tries ends it, or
+changes all of its threads. It prints a line for every operation that failed otherwise than by a `SessionException`.
 """
 
 import sys

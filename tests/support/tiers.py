@@ -1,4 +1,4 @@
-"""Which cases of a test are quick, where these are not the first and the last; the others are long."""
+"""Which cases of a test are quick, where more than the first are; the others are long."""
 
 from collections.abc import Collection, Iterable
 from typing import Any

@@ -71,6 +71,7 @@ def test_a_session_that_went_to_sqlite_comes_back_byte_for_byte(kind: str, tmp_p
     assert first.content("home") == before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["files", "s3"])
 def test_what_real_agents_and_teams_left_comes_back_byte_for_byte(kind: str, tmp_path: Path) -> None:
     first, last = new_store(kind, tmp_path, "first"), new_store(kind, tmp_path, "last")
@@ -207,6 +208,7 @@ def test_listing_a_store_creates_no_session(kind: str, tmp_path: Path) -> None:
     assert whole.list_agent_ids("nobody") == whole.list_multi_agent_ids("nobody") == []
 
 
+@pytest.mark.long
 def test_more_sessions_and_messages_than_a_page_of_s3_holds_are_found(tmp_path: Path) -> None:
     small_pages = new_store("s3", tmp_path, "store").whole()
     client = small_pages.client

@@ -323,6 +323,7 @@ def test_a_line_that_is_malformed_or_missing_breaks_its_session_only(db: Path) -
             assert number < first or session_ids(new) == {"ship"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("changes", tier([30, 300], quick=[30]))
 def test_any_byte_may_be_wrong(changes: int, db: Path) -> None:
     """Most changes leave a text that is fine as well; no session is ever stored in part."""

@@ -165,6 +165,7 @@ def test_a_line_that_no_export_writes_is_refused(at: int, line: str, tmp_path: P
     assert_refused(tmp_path / "x.db", [*LINES[:at], line, *LINES[at + 1 :]], at + 1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("at", range(len(LINES)), ids=NAMES)
 def test_keys_that_are_missing_or_too_many_are_refused(at: int, tmp_path: Path) -> None:
     for key in LINES[at]:
@@ -286,6 +287,7 @@ def test_deep_nesting_is_refused_or_resumed(place: str, depth: int, tmp_path: Pa
         assert_resumes(tmp_path / "x.db")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "marker", [{"data": "no base64!"}, {"data": 5}, {"data": None}, {"data": "é"}, {"data": []}, {}], ids=str
 )
