@@ -145,7 +145,7 @@ class SQLiteStorage:
         """
         with _as_storage_errors():
             stored_key = self._prefix + normalize_key(key)
-            return await self._look(values.read, stored_key)
+            return await self._look(self._recent.read, stored_key)
 
     async def delete(self, key: str) -> None:
         """Delete a key with its value; nothing happens if it is not there.

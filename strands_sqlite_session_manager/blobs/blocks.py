@@ -3,7 +3,7 @@
 Strands saves a conversation by handing over all of it as one JSON document, again and again. Its front says when it was
 saved, a new message shifts everything behind the messages, and a conversation manager removes messages in front. Blocks
 of a fixed size would share nothing behind the first place that shifts. So the bytes themselves say where a block ends:
-in front of a text, if a checksum of what surrounds that place happens to be divisible by four. Behind a change, the
+in front of a text, where a checksum of what surrounds that place is the smallest far and wide. Behind a change, the
 cuts soon fall into the same places again.
 """
 
@@ -15,8 +15,7 @@ from typing import NamedTuple
 _PAGE = 4096  # bytes; less than that is not cut, since a row writes a page at least
 _TEXT = b'{"text"'  # begins the text of a message, and of an entry of a stash
 _WINDOW = 64  # bytes before and behind a place whose checksum decides
-_ONE_IN = 4
-_LONGEST = 4  # times the shortest block
+_LONGEST = 3  # times the shortest block
 
 
 class Block(NamedTuple):
@@ -41,19 +40,24 @@ def cut(value: bytes, like: Sequence[Block] = ()) -> Sequence[Block]:
     if len(value) <= _PAGE:
         return [_block(value)] if value else []
     # Each block costs a row, and each change costs a block. With blocks in proportion to the root of the whole, neither
-    # prevails: 20 KB are some eight blocks, and 2 MB some hundred.
+    # prevails: 20 KB are some six blocks, and 2 MB some sixty.
     shortest = _shortest(len(value))
     front = value.find(_TEXT, 1, shortest)  # it says when a snapshot was saved, and so is always another
     blocks = [_block(value[:front])] if front > 0 else []
     end = front if front > 0 else 0
     if shortest == _shortest(sum(len(block.data) for block in like)):
-        same = _same(value, end, like[len(blocks) :])
+        same = _same(value, end, like[len(blocks) :], shortest * _LONGEST + _WINDOW)
         blocks += same
         end += sum(len(block.data) for block in same)
     while end < len(value):
         start, end = end, _next_end(value, end + shortest, end + shortest * _LONGEST)
         blocks.append(_block(value[start:end]))
     return blocks
+
+
+def join(blocks: Sequence[Block]) -> bytes:
+    """Return the value that some blocks make up."""
+    return b"".join([block.data for block in blocks])
 
 
 def hash_of(data: bytes) -> bytes:
@@ -70,24 +74,29 @@ def _shortest(size: int) -> int:
     return 16 << (size.bit_length() // 2)
 
 
-def _same(value: bytes, start: int, like: Sequence[Block]) -> Sequence[Block]:
+def _same(value: bytes, start: int, like: Sequence[Block], reach: int) -> Sequence[Block]:
     """Return as many of some blocks as a value has from a place on, and would be cut into again.
 
-    What follows a block decides where it ends. So the last two are cut anew: the last one of a value can be shorter
-    than what decides.
+    Args:
+        value: The value.
+        start: The place.
+        like: The blocks.
+        reach: How many bytes, from the start of a block on, decide where it ends.
     """
-    count = 0
+    starts = [start]
     for _, data in like:
-        if value[start : start + len(data)] != data:
+        end = starts[-1] + len(data)
+        if value[starts[-1] : end] != data:
             break
-        start += len(data)
-        count += 1
-    return like[: max(count - 2, 0)]
+        starts.append(end)
+    return like[: sum(place + reach <= starts[-1] for place in starts)]
 
 
 def _next_end(value: bytes, first: int, last: int) -> int:
-    """Return the first place between two that ends a block; the last one if there is none."""
+    """Return the place between two that ends a block; the last one if there is no text."""
+    places = []
     place = value.find(_TEXT, first, last)
-    while place >= 0 and zlib.crc32(value[place - _WINDOW : place + _WINDOW]) % _ONE_IN:
+    while place >= 0:
+        places.append((zlib.crc32(value[place - _WINDOW : place + _WINDOW]), place))
         place = value.find(_TEXT, place + 1, last)
-    return place if place >= 0 else min(last, len(value))
+    return min(places)[1] if places else min(last, len(value))

@@ -8,18 +8,12 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from typing import Any
 
 from ..database.values import UnreadableError
-from .blocks import Block
+from .blocks import Block, join
 from .keys import encode, key_range
 
-_READ = """
-SELECT size, data FROM storage_values
-LEFT JOIN storage_parts USING (value_id)
-LEFT JOIN storage_blocks USING (block_id)
-WHERE key = CAST(? AS TEXT)
-ORDER BY position
-"""
 _WITH_PREFIX = "key >= CAST(? AS TEXT) AND key < CAST(? AS TEXT)"
 
 
@@ -77,16 +71,7 @@ def _describe(connection: sqlite3.Connection, key: str, size: int) -> tuple[int,
         return int(created.lastrowid or 0), []
     (value_id,) = found
     connection.execute("UPDATE storage_values SET size = ?, updated_at = ? WHERE value_id = ?", (size, now, value_id))
-    blocks = connection.execute(
-        """
-        SELECT block_id, hash FROM storage_parts
-        JOIN storage_blocks USING (block_id)
-        WHERE value_id = ?
-        ORDER BY position
-        """,
-        (value_id,),
-    )
-    return value_id, blocks.fetchall()
+    return value_id, _parts(connection, value_id, "block_id, hash")
 
 
 def _store(connection: sqlite3.Connection, blocks: Iterable[Block], known: dict[bytes, int]) -> list[int]:
@@ -108,22 +93,46 @@ def _store(connection: sqlite3.Connection, blocks: Iterable[Block], known: dict[
 
 
 def read(connection: sqlite3.Connection, key: str) -> bytes | None:
-    """Return the value under a key, or None if there is none.
+    """Return the value under a key, or None if there is none; otherwise as `read_blocks`."""
+    blocks = read_blocks(connection, key)
+    return None if blocks is None else join(blocks)
+
+
+def read_blocks(connection: sqlite3.Connection, key: str, known: Sequence[Block] = ()) -> Sequence[Block] | None:
+    """Return the blocks of the value under a key, or None if there is none.
 
     Args:
-        connection: A connection.
+        connection: A connection that sees one moment.
         key: The key, in its one form.
+        known: What is perhaps still the value: then only the hashes are read.
 
     Raises:
         UnreadableError: If a block is missing.
     """
-    rows = connection.execute(_READ, (encode(key),)).fetchall()
-    if not rows:
+    sql = "SELECT value_id, size FROM storage_values WHERE key = CAST(? AS TEXT)"
+    found = connection.execute(sql, (encode(key),)).fetchone()
+    if found is None:
         return None
-    value = b"".join([data for _, data in rows if isinstance(data, bytes)])
-    if len(value) != rows[0][0]:
+    value_id, size = found
+    if known and _parts(connection, value_id, "hash") == [(block.hash,) for block in known]:
+        return known
+    blocks = [Block(*row) for row in _parts(connection, value_id, "hash, data")]
+    if sum(len(block.data) for block in blocks if isinstance(block.data, bytes)) != size:
         raise UnreadableError(f"the value of the storage key {key!r} is not whole")
-    return value
+    return blocks
+
+
+def _parts(connection: sqlite3.Connection, value_id: int, columns: str) -> list[tuple[Any, ...]]:
+    """Return columns of the blocks of a value, in order."""
+    return connection.execute(
+        f"""
+        SELECT {columns} FROM storage_parts
+        JOIN storage_blocks USING (block_id)
+        WHERE value_id = ?
+        ORDER BY position
+        """,
+        (value_id,),
+    ).fetchall()
 
 
 def list_keys(connection: sqlite3.Connection, prefix: str) -> list[str]:

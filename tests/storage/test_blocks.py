@@ -1,6 +1,7 @@
 """A value is stored at the cost of what is new in it: counted in blocks and bytes, so that no clock decides."""
 
 import zlib
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strands_sqlite_session_manager import SQLiteStorage
+from strands_sqlite_session_manager.blobs import values
 from strands_sqlite_session_manager.blobs.blocks import cut
+from strands_sqlite_session_manager.database.database import Database
 
 from ..support.storages import conversation, counts, run, snapshot, stored_bytes, wal_size
 
@@ -101,6 +104,7 @@ def test_a_turn_on_a_long_conversation_writes_a_fraction_of_it(path: Path) -> No
         assert stored_bytes(path) == len(value)  # nothing of the earlier ones is left
 
 
+@pytest.mark.long
 def test_a_hundred_checkpoints_take_less_than_ten_times_the_last(path: Path) -> None:
     messages = conversation(1000)
     with SQLiteStorage(path, synchronous="NORMAL") as storage:
@@ -146,3 +150,22 @@ def test_what_is_replaced_frees_its_blocks_but_those_of_others(path: Path) -> No
         assert run(storage.read("latest")) == snapshot(messages[300:], 3)
         run(storage.delete("checkpoint"))
         assert stored_bytes(path) == len(snapshot(messages[300:], 3))
+
+
+def test_a_value_that_is_known_is_not_read_again(path: Path) -> None:
+    blocks = cut(snapshot(conversation(400)))
+    with closing(Database(path)) as database:
+        database.transaction(lambda connection: values.write(connection, LATEST, blocks))
+        assert database.snapshot(lambda connection: values.read_blocks(connection, LATEST, blocks)) is blocks
+        assert database.snapshot(lambda connection: values.read_blocks(connection, LATEST, blocks[1:])) == blocks
+
+
+def test_what_is_known_of_a_value_hides_no_change(path: Path) -> None:
+    earlier, later = (snapshot(conversation(400, seed), seed) for seed in (1, 2))
+    with SQLiteStorage(path) as one, SQLiteStorage(path) as other:
+        run(one.write(LATEST, earlier))
+        assert run(other.read(LATEST)) == run(other.read(LATEST)) == earlier
+        run(one.write(LATEST, later))
+        assert run(other.read(LATEST)) == run(one.read(LATEST)) == later
+        run(other.delete(LATEST))
+        assert run(one.read(LATEST)) is None
