@@ -12,6 +12,7 @@ for as ever, and where there is no `fcntl`, as on Windows, there is no queue.
 
 import os
 import stat
+import time
 from contextlib import suppress
 
 try:
@@ -21,6 +22,7 @@ except ImportError:
 
 _SUFFIX = "-queue"
 _TURN, _LINE = 0, 1  # bytes of the file that are locked
+_RELIED_ON = 0.05  # seconds for which a file that was there is taken to be there
 
 
 class Turns:
@@ -31,6 +33,7 @@ class Turns:
         self._path = None if path is None or fcntl is None else path + _SUFFIX
         self._descriptor: int | None = None
         self._is_ours = False
+        self._seen = 0.0  # when the file was still there
 
     def enter(self, *, wait: bool) -> bool:
         """Take the turn, waiting for it or not; return whether it is ours."""
@@ -40,7 +43,7 @@ class Turns:
                     self._descriptor = self._open(self._path)
                 self._is_ours = True  # or may be, from here on
                 self._lock(self._descriptor, wait)
-                if os.fstat(self._descriptor).st_nlink:
+                if self._is_there(self._descriptor):
                     return True
                 self.close()  # the last user removed the file, and others queue at a new one
             except BlockingIOError:
@@ -50,16 +53,27 @@ class Turns:
                 return True
         return True
 
+    def _is_there(self, descriptor: int) -> bool:
+        now = time.monotonic()
+        if now - self._seen > _RELIED_ON:
+            if not os.fstat(descriptor).st_nlink:
+                return False
+            self._seen = now
+        return True
+
     @staticmethod
     def _lock(descriptor: int, wait: bool) -> None:
-        how = fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)
         try:
-            fcntl.lockf(descriptor, how, 1, _LINE)
-            fcntl.lockf(descriptor, how, 1, _TURN)
+            if wait:
+                fcntl.lockf(descriptor, fcntl.LOCK_EX, 1, _LINE)
+                fcntl.lockf(descriptor, fcntl.LOCK_EX, 1, _TURN)
+            else:
+                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 2, _TURN)  # and the line
         finally:
             fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, _LINE)
 
     def _open(self, path: str) -> int:
+        self._seen = 0.0
         nofollow = getattr(os, "O_NOFOLLOW", 0)
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | nofollow, 0o600)
