@@ -21,7 +21,7 @@ from ..database.tables import AGENTS, MESSAGES
 from ..database.values import decode, encode, exact_copy, is_same, timestamp, to_json
 from .account import Account, Change, StaleError, new_revision
 from .checkpoints import EDITED_FORM, SAID_FORM, parts_by_upstreams_rule, rows_of
-from .ranges import Finder, Held, locate, read_context, write_context
+from .ranges import Finder, Held, Source, locate, read_context, write_context
 from .strands_private import AgentColumns, StateVersion
 
 COLUMNS = ("state", "conversation_manager_state", "internal_state")
@@ -82,6 +82,7 @@ class LiveAgent(Account):
     def __init__(self, database: Database, session_id: str, agent_id: str, store_form: StoreForm | None = None) -> None:
         super().__init__(database)
         self._keys = (session_id, agent_id)
+        self._where = ("of agent", agent_id, "in session", session_id)  # for errors
         self._store_form = store_form
         self._stored = _Stored()
 
@@ -155,7 +156,7 @@ class LiveAgent(Account):
         if row is None:
             return None
         revision, last_id, context, *texts = row
-        columns = {name: decode(text, *self._where(name)) for name, text in zip(COLUMNS, texts, strict=True)}
+        columns = {name: decode(text, name, *self._where) for name, text in zip(COLUMNS, texts, strict=True)}
         copies = {name: exact_copy(value, name) for name, value in columns.items()}
         self._stored = _Stored(revision, 0 if last_id is None else last_id + 1, copies, context=context)
         return columns
@@ -170,7 +171,6 @@ class LiveAgent(Account):
             prepended: By upstream's rule, messages that the conversation manager puts in front.
             offset: By upstream's rule, how many messages of the history it has removed.
         """
-        held = Held()
         if self._stored.context is None:
             parts = parts_by_upstreams_rule(connection, self._keys, prepended, offset)
             form = SAID_FORM
@@ -178,19 +178,22 @@ class LiveAgent(Account):
             # A summary is the conversation manager's own object, as it was before.
             parts = [
                 next((own for own in prepended if own == part), part)
-                for part in read_context(self._stored.context, *self._where("context"))
+                for part in read_context(self._stored.context, "context", *self._where)
             ]
             form = EDITED_FORM
+        objects: list[Message] = []
+        sources: list[Source] = []
         for part in parts:
             if isinstance(part, list):
                 for message_id, text in rows_of(connection, self._keys, part, form):
-                    message = decode(text, *self._where(f"message {message_id}"))
-                    held.add(message, exact_copy(message, "message"), message_id)
+                    objects.append(decode(text, "message", message_id, *self._where))
+                    sources.append(message_id)
             else:
-                copy = exact_copy(part, "context")
-                held.add(part, copy, self._encode(copy, "context"))
-        self._stored = replace(self._stored, held=held)
-        return list(held.objects)
+                objects.append(part)
+                sources.append(self._encode(exact_copy(part, "context"), "context"))
+        copies = [exact_copy(message, "message") for message in objects]
+        self._stored = replace(self._stored, held=Held(objects, copies, sources))
+        return list(objects)
 
     # -- events --
 
@@ -422,9 +425,6 @@ class LiveAgent(Account):
         if self._store_form is not None and isinstance(copy, dict) and isinstance(copy.get("summary_message"), dict):
             copy = {**copy, "summary_message": self._store_form(exact_copy(copy["summary_message"], name))}
         return encode(copy, name)
-
-    def _where(self, column: str) -> tuple[str, ...]:
-        return column, "of agent", self._keys[1], "in session", self._keys[0]
 
 
 _STALE = (

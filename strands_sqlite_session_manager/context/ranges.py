@@ -14,9 +14,9 @@ If the agent holds a message in another form than it was said (truncated, offloa
 import json
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from ..database.values import UnreadableError, decode, exact_copy, is_same, number_keys, to_json
+from ..database.values import UnreadableError, decode, exact_copy, exactly, is_same, to_json
 
 if TYPE_CHECKING:
     from strands.types.content import Message
@@ -40,7 +40,7 @@ class Held:
     objects: list["Message"] = field(default_factory=list)
     copies: list["Message"] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
-    _numbers: list[tuple[int, str]] = field(default_factory=list)  # where there are numbers: positions and keys
+    _exact: list[Any] = field(default_factory=list)  # what equals the first of the copies exactly
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -55,9 +55,7 @@ class Held:
             position: How many there are before it; then it may be added again after an interrupt.
         """
         position = len(self) if position is None else position
-        while self._numbers and self._numbers[-1][0] >= position:
-            self._numbers.pop()
-        self._numbers += [(position, key) for key in number_keys(cast(dict[str, Any], copy))]
+        del self._exact[position:]
         self.objects[position:] = [message]
         self.copies[position:] = [copy]
         self.sources[position:] = [source]
@@ -76,15 +74,14 @@ class Held:
     def is_followed_by(self, messages: list["Message"], added: int = 0) -> bool:
         """Tell whether a list is these messages, unchanged, with a number of others behind them.
 
-        Lists and dicts are compared by C code that skips strings it knows to be the same object. To it, 1, 1.0 and True
-        are equal, so the few values with numbers are compared once more.
+        This is most of what an event costs an agent that holds thousands of messages. Any dict or list may have been
+        changed in place, so each is looked into, by C code that skips strings that are the same objects. To encode the
+        messages instead, and compare that, takes several times as long (`python -m tests.benchmarks conversations`).
         """
-        if len(messages) != len(self) + added or (messages[: len(self)] if added else messages) != self.copies:
+        if len(messages) != len(self) + added:
             return False
-        return not self._numbers or is_same(
-            [messages[position].get(key) for position, key in self._numbers],
-            [self.copies[position].get(key) for position, key in self._numbers],
-        )
+        self._exact += map(exactly, self.copies[len(self._exact) :])
+        return (messages[: len(self)] if added else messages) == self._exact
 
 
 class Finder:

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable
 from datetime import datetime, timezone
 from json.encoder import c_make_encoder, encode_basestring  # type: ignore[attr-defined]
+from operator import is_not
 from typing import Any
 
 from .. import errors
@@ -101,18 +102,30 @@ def is_same(value: Any, copy: Any) -> bool:
         return encode(value, "value") == encode(copy, "value")
 
 
-def number_keys(value: dict[str, Any]) -> list[str]:
-    """Return the keys of a dict whose values are numbers, or contain some."""
-    return [key for key, item in list(value.items()) if type(item) is not str and _has_number(item)]
+class _Number:
+    """Equals a number only if that is the same for JSON, too; see `is_same`."""
+
+    __slots__ = ("_number",)
+
+    def __init__(self, number: float) -> None:
+        self._number = number
+
+    def __eq__(self, other: object) -> bool:
+        return other is self._number or is_same(other, self._number)
 
 
-def _has_number(value: Any) -> bool:
-    if isinstance(value, (dict, list)):
-        for item in list(value.values()) if isinstance(value, dict) else value:
-            if type(item) is not str and _has_number(item):
-                return True
-        return False
-    return isinstance(value, (int, float))
+def exactly(value: Any) -> Any:
+    """Return what equals values that are the same as this one for JSON, and no others.
+
+    C code compares it. What holds no numbers is shared.
+    """
+    if isinstance(value, dict):
+        exact = {key: item if type(item) is str else exactly(item) for key, item in value.items()}
+        return exact if any(map(is_not, exact.values(), value.values())) else value
+    if isinstance(value, list):
+        items = [exactly(item) for item in value]
+        return items if any(map(is_not, items, value)) else value
+    return _Number(value) if isinstance(value, (int, float)) else value
 
 
 def decode(text: str, *where: object) -> Any:
@@ -127,10 +140,10 @@ def decode(text: str, *where: object) -> Any:
     """
     if isinstance(text, str) and _BYTES not in text:
         try:
-            value, end = _read(text)  # faster than loads(), and enough for what `encode` writes
+            value, end = _read(text, 0)  # faster than loads(), and enough for what `encode` writes
             if end == len(text):
                 return value
-        except (ValueError, RecursionError):
+        except (StopIteration, ValueError, RecursionError):
             pass  # `_load` raises what it means
     return _load(text, _revive, where)
 
@@ -149,22 +162,24 @@ def _copy(value: Any, marker: Any, levels: int) -> Any:
     if isinstance(value, dict):
         if _BYTES in value and _is_marked(value, marker):
             raise _UnstorableError(f"a dict with the key {_BYTES!r} would come back as bytes")
-        copied = {}
-        for key, item in list(value.items()):  # at once: another thread may change it meanwhile
+        copied = dict(value)  # at once: another thread may change it meanwhile
+        for key, item in copied.items():
             if not isinstance(key, str):
                 raise _UnstorableError(f"JSON turns a key of type {type(key).__name__} into a string")
-            try:
-                copied[key] = item if type(item) in _LEAVES else _copy(item, marker, levels - 1)
-            except _UnstorableError as problem:
-                raise problem.inside(key) from None
+            if type(item) not in _LEAVES:
+                try:
+                    copied[key] = _copy(item, marker, levels - 1)
+                except _UnstorableError as problem:
+                    raise problem.inside(key) from None
         return copied
     if isinstance(value, list):
-        items = []
-        for item in value:
-            try:
-                items.append(item if type(item) in _LEAVES else _copy(item, marker, levels - 1))
-            except _UnstorableError as problem:
-                raise problem.inside(len(items)) from None
+        items = list(value)
+        for index, item in enumerate(items):
+            if type(item) not in _LEAVES:
+                try:
+                    items[index] = _copy(item, marker, levels - 1)
+                except _UnstorableError as problem:
+                    raise problem.inside(index) from None
         return items
     if isinstance(value, (str, int, float, bytes)):
         return value
@@ -254,4 +269,4 @@ def _encoder(marker: Any) -> Callable[[Any], str]:
 
 _encode = _encoder(_UPSTREAM)
 _encode_raw = _encoder(_RAW)
-_read = json.JSONDecoder().raw_decode
+_read = json.JSONDecoder().scan_once  # type: ignore[attr-defined]
