@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from strands.agent.state import AgentState
 from strands.hooks.registry import HookRegistry
 from strands.session.repository_session_manager import RepositorySessionManager
+from strands.session.session_repository import SessionRepository
 from strands.types.content import Message
 from strands.types.session import Session, SessionAgent, SessionMessage, SessionType
 
@@ -27,7 +28,7 @@ from .context.strands_private import (
 )
 from .database.identifiers import validate_id
 from .database.tables import SESSIONS
-from .errors import SessionException, SessionNotFoundException, StaleSessionException
+from .errors import SessionException, SessionExistsException, SessionNotFoundException, StaleSessionException
 from .repository import SQLiteSessionRepository
 from .sessions import metadata as session_metadata
 from .sessions import records
@@ -106,23 +107,34 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
         self._orchestrators: dict[str, _Registered] = {}
         try:
             self._open_session(session_id, merged)
-            RepositorySessionManager.__init__(self, session_id=session_id, session_repository=self)
         except BaseException:
             self.close()
             raise
 
     def _open_session(self, session_id: str, metadata: Mapping[str, str | None]) -> None:
         """Create the session unless it exists; of several that try at once, one creates it and the others join."""
-        exists = self._database.read("SELECT 1 FROM sessions WHERE session_id = ?", (session_id,))
-        if exists and not metadata:
-            return
-        row = records.session_row(Session(session_id, SessionType.AGENT))
+        if metadata:
+            row = records.session_row(Session(session_id, SessionType.AGENT))
 
-        def open_(connection: sqlite3.Connection) -> None:
-            connection.execute(f"{SESSIONS.insert} ON CONFLICT DO NOTHING", row)
-            session_metadata.merge(connection, session_id, metadata)
+            def open_(connection: sqlite3.Connection) -> None:
+                connection.execute(f"{SESSIONS.insert} ON CONFLICT DO NOTHING", row)
+                session_metadata.merge(connection, session_id, metadata)
 
-        self._database.transaction(open_)
+            self._database.transaction(open_)
+        join = partial(RepositorySessionManager.__init__, self, session_id=session_id, session_repository=self)
+        try:
+            join()  # creates it, too
+        except SessionExistsException:  # another one was faster
+            join()
+
+    @property
+    def session_repository(self) -> SessionRepository:
+        """The manager itself; a reference to it would keep its connections until the garbage collector comes by."""
+        return self
+
+    @session_repository.setter
+    def session_repository(self, repository: SessionRepository) -> None:
+        """Do nothing: upstream's constructor sets it."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Describe how to open the same session again, for `pickle` and `copy`.

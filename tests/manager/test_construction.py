@@ -248,12 +248,15 @@ def test_a_closed_file_has_no_companions_and_can_be_opened_again(path: Path) -> 
         assert manager.read_agent("home", "ada") is not None
 
 
-def test_a_manager_that_nobody_closes_is_closed_when_it_is_collected(path: Path) -> None:
-    manager = open_manager(path)
-    manager.create_agent("home", agent("ada"))
-    del manager
-    gc.collect()
-    assert [file.name for file in path.parent.iterdir()] == ["sessions.db"]
+def test_a_manager_that_nobody_closes_is_closed_when_nobody_has_it_any_more(path: Path) -> None:
+    gc.disable()  # it does not take the garbage collector
+    try:
+        manager = open_manager(path)
+        manager.create_agent("home", agent("ada"))
+        del manager
+        assert [file.name for file in path.parent.iterdir()] == ["sessions.db"]
+    finally:
+        gc.enable()
 
 
 # -- in memory --
