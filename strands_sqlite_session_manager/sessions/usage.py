@@ -37,7 +37,7 @@ _NUMBERS = (
 # The JSON of a message that can be an answer with its usage: the others need not be parsed.
 _ANSWER = """
         CASE
-            WHEN instr(coalesce(redact_message, message), '"usage"') AND json_valid(coalesce(redact_message, message))
+            WHEN coalesce(redact_message, message) GLOB '*"usage"*' AND json_valid(coalesce(redact_message, message))
             THEN coalesce(redact_message, message)
         END
 """
@@ -169,26 +169,20 @@ def _answers(
 ) -> Iterator[_Row]:
     condition, parameters = _in_sessions(metadata)
     paths = ", ".join(f"'$.metadata.{name}'" for name in _NUMBERS)
-    # Grouped by session and agent, the rows come in the order of an index. What has to be sorted is materialized first:
-    # these are a few numbers, and not the messages.
-    grouping, kind = "session_id, key", "MATERIALIZED"
-    if by not in _KEYS or by == "session":
-        grouping, kind = "session_id", ""
-    elif by == "agent":
-        kind = ""
+    # The limit, which is none, has SQLite sort the few numbers of each message, and not the messages themselves.
     rows = connection.execute(
         f"""
-        WITH answers AS {kind} (
+        SELECT session_id, key, count(*), group_concat(numbers)
+        FROM (
             SELECT
                 session_id,
                 {_KEYS.get(by, _KEYS["session"])[0]} AS key,
                 json_extract({_ANSWER}, {paths}) AS numbers
             FROM messages
             WHERE created_at > ? AND created_at < ? AND {_MESSAGE_COUNTS} {condition}
+            LIMIT -1
         )
-        SELECT session_id, key, count(*), group_concat(numbers)
-        FROM answers
-        GROUP BY {grouping}
+        GROUP BY session_id, key
         """,
         (*between, *parameters),
     )

@@ -1,6 +1,7 @@
 """The file as a database of conversations: listing, searching, forking and copying.
 
-Each figure is the median of several calls, with the quartiles in brackets. `copy` brings sessions of 20 messages
+Each figure is the median of several calls, with the quartiles in brackets. `usage` adds up what every second message
+says that it took. `copy` brings sessions of 20 messages
 in from a folder of `FileSessionManager`; beside it is the time in which Python reads and parses these files.
 """
 
@@ -24,7 +25,7 @@ from .timing import Task, measure
 
 Row = tuple[str, str, str, str]
 
-LIST_BUDGET, SEARCH_BUDGET = 5.0, 150.0  # milliseconds
+LIST_BUDGET, SEARCH_BUDGET, USAGE_BUDGET = 5.0, 150.0, 300.0  # milliseconds
 COPY_BUDGET = 2.0  # times
 
 
@@ -35,6 +36,7 @@ def run(folder: Path, quick: bool, report: Report) -> None:
     rows = [
         *_listing(folder / "list.db", sessions, rounds),
         *_searching(folder / "search.db", messages, rounds),
+        *_adding_up(folder / "usage.db", messages, rounds),
         *_forking(folder / "fork.db", messages // 10, rounds),
         *_copying(folder, files, rounds),
     ]
@@ -74,6 +76,20 @@ def _searching(path: Path, messages: int, rounds: int) -> Iterator[Row]:
         size = f"{messages:,} messages"
         for name, text in (("a text that is rare", "zzyzx"), ("one that is everywhere", "the"), ("Cyrillic", "привет")):
             yield _timed(f"search {name}", size, partial(repository.search_messages, text), rounds, SEARCH_BUDGET)
+
+
+def _adding_up(path: Path, messages: int, rounds: int) -> Iterator[Row]:
+    fill_database(path, messages // 100)
+    usage = {"usage": {"inputTokens": 120, "outputTokens": 50, "totalTokens": 170}, "metrics": {"latencyMs": 1234}}
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "UPDATE messages SET message = json_set(message, '$.metadata', json(?)) WHERE message_id % 2 = 1",
+            (json.dumps(usage),),
+        )
+    with SQLiteSessionRepository(path) as repository:
+        for by in ("session", "day"):
+            task = partial(repository.usage, by=by)
+            yield _timed(f"usage by {by}", f"{messages:,} messages", task, rounds, USAGE_BUDGET)
 
 
 def _forking(path: Path, messages: int, rounds: int) -> Iterator[Row]:
