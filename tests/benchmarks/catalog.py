@@ -1,8 +1,8 @@
 """The file as a database of conversations: listing, searching, forking and copying.
 
 Each figure is the median of several calls, with the quartiles in brackets. `usage` adds up what every second message
-says that it took. `copy` brings sessions of 20 messages
-in from a folder of `FileSessionManager`; beside it is the time in which Python reads and parses these files.
+says that it took. `copy` brings sessions of 20 messages in from a folder of `FileSessionManager`; beside it is the time
+in which Python reads and parses these files.
 """
 
 import contextlib
@@ -81,11 +81,12 @@ def _searching(path: Path, messages: int, rounds: int) -> Iterator[Row]:
 def _adding_up(path: Path, messages: int, rounds: int) -> Iterator[Row]:
     fill_database(path, messages // 100)
     usage = {"usage": {"inputTokens": 120, "outputTokens": 50, "totalTokens": 170}, "metrics": {"latencyMs": 1234}}
-    with closing(sqlite3.connect(path)) as connection, connection:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute(
             "UPDATE messages SET message = json_set(message, '$.metadata', json(?)) WHERE message_id % 2 = 1",
             (json.dumps(usage),),
         )
+        connection.execute("VACUUM")
     with SQLiteSessionRepository(path) as repository:
         for by in ("session", "day"):
             task = partial(repository.usage, by=by)
