@@ -5,9 +5,9 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 from strands.hooks import AfterInvocationEvent, HookCallback, HookRegistry, events, registry
 from strands.session.file_session_manager import FileSessionManager
@@ -18,7 +18,6 @@ from strands.types.session import SessionAgent
 
 _Manager = TypeVar("_Manager", bound=RepositorySessionManager)
 
-_Callback = Callable[[Any], Coroutine[Any, Any, None]]
 _INTERNAL_STATE: Mapping[str, Callable[[Any], Any]] = {
     "interrupt_state": lambda agent: agent._interrupt_state.to_dict(),
     "model_state": lambda agent: agent._model_state,
@@ -180,10 +179,10 @@ class Hooks:
     def __init__(
         self,
         hooks: HookRegistry,
-        message_added: _Callback,
-        message_updated: _Callback,
-        agent_changed: _Callback,
-        multi_agent_changed: _Callback,
+        message_added: HookCallback[Any],
+        message_updated: HookCallback[Any],
+        agent_changed: HookCallback[Any],
+        multi_agent_changed: HookCallback[Any],
     ) -> None:
         self._hooks = hooks
         self._instead = {
@@ -196,11 +195,11 @@ class Hooks:
         }
         self._registered: set[Any] = set()
         if hasattr(events, "MessageUpdatedEvent"):  # older versions do not tell
-            hooks.add_callback(events.MessageUpdatedEvent, cast(HookCallback[Any], message_updated))
+            hooks.add_callback(events.MessageUpdatedEvent, message_updated)
 
     def add_callback(self, event_type: Any, callback: HookCallback[Any], **kwargs: Any) -> None:
         """Register the asynchronous callback for an event, once, or an unknown one as it is."""
-        instead = cast(HookCallback[Any] | None, self._instead.get(event_type.__name__))
+        instead = self._instead.get(event_type.__name__)
         if instead is None:
             self._hooks.add_callback(event_type, callback, **kwargs)
         elif event_type not in self._registered:
