@@ -42,13 +42,15 @@ def resolve(db_path: str | os.PathLike[str] | None) -> str:
         raise ValueError(f"{source}=<{given}> | names a folder; add the name of a file, such as sessions.db")
     named = os.path.expanduser(given)
     path = os.path.realpath(named)
-    if not os.path.exists(path):
+    try:
+        status = os.stat(path)
+    except OSError as error:
         if os.path.islink(named):  # whoever can plant one would choose where the conversations go
-            raise errors.SessionException(f"{named} | a link to a file that does not exist")
-    elif not os.path.isfile(path):
+            raise errors.SessionException(f"{named} | a link to a file that does not exist") from error
+        return path
+    if not stat.S_ISREG(status.st_mode):
         raise errors.SessionException(f"{path} | not a file, and so not a database")
-    else:
-        check_only_name(path)
+    _refuse_second_name(path, status.st_nlink)
     return path
 
 
@@ -74,19 +76,12 @@ def uri(path: str, parameters: str) -> str:
     return f"file:{quote(path)}?{parameters}"
 
 
-def check_only_name(path: str) -> None:
+def _refuse_second_name(path: str, names: int) -> None:
     """Refuse a file with a second name, a hard link.
 
     SQLite names the write-ahead log after the file. Two names would have two logs, which overwrite each other's pages
     (https://sqlite.org/howtocorrupt.html, 2.4).
-
-    Raises:
-        SessionException: If the file has more than one name, or it cannot be told.
     """
-    try:
-        names = os.stat(path).st_nlink
-    except OSError as error:
-        raise errors.SessionException(f"{path} | {error}") from error
     if names > 1:
         raise errors.SessionException(
             f"{path} | the file has {names} names (hard links). SQLite would keep a write-ahead log for each of them,"
@@ -124,6 +119,8 @@ def create_private(path: str) -> None:
     Raises:
         OSError: If the place does not allow it.
     """
+    if os.path.exists(path):
+        return
     missing = []
     folder = os.path.dirname(path)
     while not os.path.isdir(folder):

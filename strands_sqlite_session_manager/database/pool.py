@@ -22,6 +22,7 @@ from .writers import Writers
 
 _T = TypeVar("_T")
 _NO_FILE = (-1, -1)
+_INSTANT = 0.01  # seconds
 _CLOSED: Any = object()
 
 
@@ -76,10 +77,9 @@ class Pool:
             SessionException: If the file is not one of ours.
             sqlite3.Error: If SQLite fails.
         """
-        end = time.monotonic() + settings.timeout
-        hold(self._lock, self._prepare, settings, end, timeout=settings.timeout)
+        hold(self._lock, self._prepare, settings, time.monotonic(), timeout=settings.timeout)
 
-    def _prepare(self, settings: Settings, end: float) -> None:
+    def _prepare(self, settings: Settings, asked: float) -> None:
         if self._identity is not None:
             return
         files.create_private(self.path)
@@ -88,8 +88,10 @@ class Pool:
                 raise PermissionError(f"{place} is not readable and writable")
         if self.connect is None:
             schema.check_belongs_here(self.path, settings.timeout)
-        rest = replace(settings, timeout=max(end - time.monotonic(), 0.001))  # another thread may have taken its time
-        self._open_first(rest)
+        waited = time.monotonic() - asked
+        if waited > _INSTANT:  # another thread, which failed, took its time
+            settings = replace(settings, timeout=max(settings.timeout - waited, 0.001))
+        self._open_first(settings)
 
     def _open_first(self, settings: Settings) -> None:
         status = os.stat(self.path)
@@ -150,11 +152,13 @@ class Pool:
 
     def is_current(self) -> bool:
         """Tell whether the path still leads to the file that was opened, or is being opened."""
+        if self._identity is None:
+            return True
         try:
             status = os.stat(self.path)
         except FileNotFoundError:
-            return self._identity is None
-        return self._identity is None or self._identity == (status.st_ino, status.st_dev)
+            return False
+        return self._identity == (status.st_ino, status.st_dev)
 
     def close(self) -> None:
         """Close every connection, waiting for work in progress; a later use opens new ones."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from .. import errors
 from . import files, legacy
-from .tables import AGENT_VERSIONS, MESSAGE_VERSIONS, STORAGE_TABLES, TABLES
+from .tables import STORAGE_TABLES, TABLES
 from .transactions import transact
 from .views import VIEWS
 
@@ -34,37 +34,43 @@ END
 """
 
 
-_LAST = "(SELECT max(message_id) AS last FROM messages WHERE session_id = new.session_id AND agent_id = new.agent_id)"
-_VERSIONED = tuple(column for column in AGENT_VERSIONS.columns if column not in AGENT_VERSIONS.keys)
-
 # Whatever writes to an agent or a message keeps what was there until the message that is the last one now was added.
 # Two changes behind one message are one: nobody can return to what was between them.
-_AGENT_VERSION = f"""
-CREATE TRIGGER agents_version AFTER UPDATE OF {", ".join(_VERSIONED)} ON agents
-WHEN {" OR ".join(f"old.{column} IS NOT new.{column}" for column in _VERSIONED)} BEGIN
-    INSERT INTO agent_versions ({", ".join(AGENT_VERSIONS.columns)})
+_AGENT_VERSION = """
+CREATE TRIGGER agents_version AFTER UPDATE OF state, conversation_manager_state, internal_state, context ON agents
+WHEN old.state <> new.state
+    OR old.conversation_manager_state <> new.conversation_manager_state
+    OR old.internal_state <> new.internal_state
+    OR old.context IS NOT new.context BEGIN
+    INSERT INTO agent_versions
     SELECT
-        old.session_id,
-        old.agent_id,
-        last,
-        {
-    ", ".join(
-        f"CASE WHEN old.{column} IS NOT new.{column} THEN coalesce(old.{column}, '[]') END" for column in _VERSIONED
-    )
-}
-    FROM {_LAST} WHERE last IS NOT NULL
-    ON CONFLICT ({", ".join(AGENT_VERSIONS.keys)}) DO UPDATE
-    SET {", ".join(f"{column} = coalesce({column}, excluded.{column})" for column in _VERSIONED)};
+        session_id,
+        agent_id,
+        message_id,
+        nullif(old.state, new.state),
+        nullif(old.conversation_manager_state, new.conversation_manager_state),
+        nullif(old.internal_state, new.internal_state),
+        nullif(ifnull(old.context, '[]'), ifnull(new.context, '[]'))
+    FROM messages
+    WHERE session_id = old.session_id AND agent_id = old.agent_id
+    ORDER BY message_id DESC LIMIT 1
+    ON CONFLICT DO UPDATE SET
+        state = ifnull(state, excluded.state),
+        conversation_manager_state = ifnull(conversation_manager_state, excluded.conversation_manager_state),
+        internal_state = ifnull(internal_state, excluded.internal_state),
+        context = ifnull(context, excluded.context);
 END
 """
-_MESSAGE_VERSION = f"""
+_MESSAGE_VERSION = """
 CREATE TRIGGER messages_version AFTER UPDATE OF edited_message ON messages
 WHEN old.edited_message IS NOT new.edited_message
     AND old.message IS new.message AND old.redact_message IS new.redact_message BEGIN
-    INSERT INTO message_versions ({", ".join(MESSAGE_VERSIONS.columns)})
-    SELECT old.session_id, old.agent_id, old.message_id, last, old.edited_message
-    FROM {_LAST} WHERE last > old.message_id
-    ON CONFLICT ({", ".join(MESSAGE_VERSIONS.keys)}) DO NOTHING;
+    INSERT INTO message_versions
+    SELECT session_id, agent_id, old.message_id, message_id, old.edited_message
+    FROM messages
+    WHERE session_id = old.session_id AND agent_id = old.agent_id AND message_id > old.message_id
+    ORDER BY message_id DESC LIMIT 1
+    ON CONFLICT DO NOTHING;
 END
 """
 # What was said or redacted anew was so at every moment: nothing of the old text stays.
@@ -138,7 +144,7 @@ def check_belongs_here(path: str, timeout: float) -> None:
 
 def _is_marked(path: str) -> bool:
     """Tell whether the header of a file says that it is ours, and of the current version."""
-    with open(path, "rb", opener=files.open_existing) as file:
+    with open(path, "rb", buffering=0, opener=files.open_existing) as file:
         header = file.read(100)
     # At the places that https://sqlite.org/fileformat.html (1.3) gives.
     marks = (header[60:64], header[68:72])
