@@ -20,22 +20,22 @@ __all__ = [
 class StaleSessionException(SessionException):
     """Another writer continued the conversation after this agent or orchestrator had loaded it.
 
-    Nothing was written, and nothing of the other's was overwritten. Build a new session manager and a new agent on the
-    same ids: they pick up from what the other one stored.
+    Nothing was written or overwritten. Build a new session manager and a new agent with the same ids: they continue
+    from what the other writer stored.
     """
 
 
 class SessionNotFoundException(SessionException):
-    """The session, agent, message or orchestrator does not exist, or was deleted by somebody else.
+    """The session, agent, message or orchestrator does not exist, or was deleted meanwhile.
 
-    Nothing was written. Check the id; `list_sessions` and `list_agents` tell which ones there are.
+    Nothing was written. Check the id; `list_sessions` and `list_agents` return the existing ones.
     """
 
 
 class SessionExistsException(SessionException):
-    """There is a session, agent or message with this id already.
+    """A session, agent or message with this id already exists.
 
-    Nothing was written, and what is there was left as it is. Choose another id, delete the old one first, or build a
+    Nothing was written, and the existing one is unchanged. Choose another id, delete the old one first, or build a
     `SQLiteSessionManager` on the id to continue it.
     """
 
@@ -43,13 +43,13 @@ class SessionExistsException(SessionException):
 class DatabaseLockedException(SessionException):
     """No write was possible for `timeout` seconds, because another thread or process kept the database locked.
 
-    Nothing was written, and the same call can be made again. If it happens often, look for a program that keeps a
-    transaction open for long, or give a longer `timeout`.
+    Nothing was written, and the same call can be made again. If it happens often, look for a program that keeps
+    transactions open for a long time, or pass a longer `timeout`.
     """
 
 
 def from_database(path: str, error: BaseException, timeout: float) -> SessionException:
-    """Return the exception that tells a user what an error of the database means; the caller raises it from the error.
+    """Return the exception that explains a database error to a user; the caller raises it from that error.
 
     Args:
         path: The database file.
@@ -64,7 +64,7 @@ def from_database(path: str, error: BaseException, timeout: float) -> SessionExc
         said = "a row holds text that is not UTF-8"
         error.args = (said,)  # the original repeats the row
     elif "user-defined function" in said:
-        said = "a row holds what is not JSON"
+        said = "a row holds text that is not JSON"
     elif not isinstance(error, sqlite3.Error) or "malformed" in said or "unsupported file format" in said:
         pass
     elif "locked" in said or "busy" in said:
@@ -76,24 +76,24 @@ def from_database(path: str, error: BaseException, timeout: float) -> SessionExc
     elif "not a database" in said:
         return SessionException(
             f"{path} | not a SQLite database that can be read: {said}. If it is encrypted, open it with the `connect`"
-            " that it was written with. If it is damaged, replace it by a file that `backup` made and that"
+            " that it was written with. If it is damaged, replace it with a file that `backup` made and"
             " `strands-sqlite check` finds sound"
         )
     else:
         return SessionException(f"{path} | {said}")
     return SessionException(
-        f"{path} | {said}. The file is damaged: `strands-sqlite check` tells where. Replace it by a file that `backup`"
+        f"{path} | {said}. The file is damaged: `strands-sqlite check` says where. Replace it with a file that `backup`"
         " made"
     )
 
 
 def raise_violation(error: Exception, exists: str = "", orphan: str = "") -> NoReturn:
-    """Raise what a violated constraint of our own means; anything else is raised as it is.
+    """Raise the exception that a violated constraint of our tables means; raise any other error as it is.
 
     Args:
         error: An `IntegrityError` of any driver.
-        exists: What to say if the key is taken.
-        orphan: What to say if the row that this one belongs to does not exist.
+        exists: The message if the key is taken.
+        orphan: The message if the row that this one belongs to does not exist.
     """
     said = str(error)
     if exists and said.startswith(_KEY_IS_TAKEN):
@@ -108,14 +108,14 @@ _KEY_IS_TAKEN = tuple(f"UNIQUE constraint failed: {table}." for table in ("sessi
 
 
 def without_content(error: BaseException) -> None:
-    """Remove the text that could not be decoded or encoded from an error."""
+    """Remove from an error the text that could not be decoded or encoded."""
     if isinstance(error, (UnicodeDecodeError, UnicodeEncodeError)):
         error.object = type(error.object)()
         error.args = (error.encoding, error.object, error.start, error.end, error.reason)
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error; some go on with the values of a statement."""
+    """Return the first line of an error; the next lines can hold the values of a statement."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 

@@ -43,7 +43,7 @@ _Prepare = Callable[[LiveAgent, AgentColumns], Change | None]
 
 @dataclass
 class _Registered:
-    """A live agent or orchestrator of a manager; it is ready once it is stored or restored."""
+    """A live agent or orchestrator of a manager; ready once it is stored or restored."""
 
     account: Any
     is_ready: bool = False
@@ -77,23 +77,23 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
         timeout: float = 30.0,
         connect: Callable[[str], sqlite3.Connection] | None = None,
     ) -> None:
-        """Open a session, creating it as needed.
+        """Open a session, creating it if it does not exist.
 
         Args:
             session_id: The session's id, without path separators, so that the session can move to S3 or files.
-            db_path: The file. `~` is expanded, and missing folders are created. None takes the environment variable
-                `STRANDS_SQLITE_DB_PATH`, and `./sessions.db` if it is not set. `:memory:` is a database of this object
-                alone.
-            metadata: Metadata of the session, such as `{"user_id": "42"}`, merged into those it has.
-            synchronous: With FULL, what was stored survives a power failure. NORMAL is faster; a power failure can
-                undo the last writes, but never damages the file.
+            db_path: The file. `~` is expanded, and missing folders are created. None uses the environment variable
+                `STRANDS_SQLITE_DB_PATH`, or `./sessions.db` if it is not set. `:memory:` is a database in memory,
+                private to this object.
+            metadata: Metadata of the session, such as `{"user_id": "42"}`, merged into its existing metadata.
+            synchronous: With FULL, what was stored survives a power failure. NORMAL is faster; a power failure can undo
+                the latest writes, but never damages the file.
             timeout: Seconds to wait for other writers, more than 0.
-            connect: Opens a connection to a path, for a driver that encrypts, such as `sqlcipher3`; None takes
-                `sqlite3`. It opens what `sqlite3.connect(path, check_same_thread=False)` would, with the key set.
+            connect: Opens a connection to a path, for a driver that encrypts, such as `sqlcipher3`; None uses
+                `sqlite3`. It returns what `sqlite3.connect(path, check_same_thread=False)` would, with the key set.
                 Everything in a process that uses a file at the same time must pass the same function.
 
         Raises:
-            TypeError: If the path is not text, the metadata hold anything but strings, or `connect` is not a function
+            TypeError: If the path is not text, the metadata holds anything but strings, or `connect` is not a function
                 that returns a connection.
             ValueError: If the id is not allowed, the path is empty or names a folder, or a setting is unsupported.
             SessionException: If the file cannot be opened, is not a database of this package, was written by a newer
@@ -112,7 +112,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
             raise
 
     def _open_session(self, session_id: str, metadata: Mapping[str, str | None]) -> None:
-        """Create the session unless it exists; of several that try at once, one creates it and the others join."""
+        """Create the session unless it exists; if several try at once, one creates it and the others open it."""
         if metadata:
             row = records.session_row(Session(session_id, SessionType.AGENT))
 
@@ -124,12 +124,12 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
         join = partial(RepositorySessionManager.__init__, self, session_id=session_id, session_repository=self)
         try:
             join()  # creates it, too
-        except SessionExistsException:  # another one was faster
+        except SessionExistsException:  # another writer was faster
             join()
 
     @property
     def session_repository(self) -> SessionRepository:
-        """The manager itself; a reference to it would keep its connections until the garbage collector comes by."""
+        """The manager itself; storing a reference would keep its connections until the next garbage collection."""
         return self
 
     @session_repository.setter
@@ -148,12 +148,12 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
     def message_to_store(self, message: Message) -> Message:
         """Return the form in which a message of a live agent is stored; override it to change what is stored.
 
-        The agent goes on with the message as it is, and a later agent resumes with the stored form. Messages that are
-        appended, edited and redacted pass through here, and so do the conversation manager's summaries; `agent.state`
-        and the states of orchestrators do not.
+        The agent continues with the message as it is; a later agent resumes with the stored form. Appended, edited and
+        redacted messages pass through here, and so do the conversation manager's summaries; `agent.state` and the
+        states of orchestrators do not.
 
         Args:
-            message: A copy of the message, which may be changed.
+            message: A copy of the message, which you may change.
         """
         return message
 
@@ -161,7 +161,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
         """Register for the events of an agent or orchestrator.
 
         Args:
-            registry: Its hooks.
+            registry: The hooks of that agent or orchestrator.
             **kwargs: For future extensions of the interface.
         """
         hooks = Hooks(
@@ -206,7 +206,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
             raise self._refusal("multi_agents", source.id) from error
 
     def _overrides(self, name: str) -> bool:
-        """Tell whether a subclass overrides a method of the interface, which must then be called."""
+        """Return whether a subclass overrides a method of the interface, which must then be called."""
         return getattr(type(self), name) is not getattr(SQLiteSessionManager, name)
 
     async def _store_async(self, agent: Any, prepare: _Prepare) -> None:
@@ -219,15 +219,15 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
     # -- agents --
 
     def initialize(self, agent: Any, **kwargs: Any) -> None:
-        """Store a new agent, or restore what the last agent on these ids held.
+        """Store a new agent, or restore what the last agent with these ids held.
 
         Args:
             agent: The agent, just built.
             **kwargs: For future extensions of the interface.
 
         Raises:
-            ValueError: If the agent's id is not allowed, or its conversation manager is not of the kind that the last
-                one had.
+            ValueError: If the agent's id is not allowed, or its conversation manager is of another class than the last
+                one's.
             SessionNotFoundException: If the session was deleted.
             SessionException: If another agent of this manager has the same id, or the file cannot be read or written.
         """
@@ -279,9 +279,9 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
                 self._put_back(columns, agent, live, connection)
             except (AttributeError, LookupError, TypeError) as error:  # in Strands, the conversation manager, or `load`
                 raise SessionException(
-                    f"{self._database.path} | agent {agent.agent_id} of session {self.session_id} cannot be restored: a"
-                    f" {type(error).__name__}, in its conversation manager or because what is stored was changed."
-                    " `strands-sqlite check` may tell which; a file that `backup` made has the agent as it was"
+                    f"{self._database.path} | agent {agent.agent_id} of session {self.session_id} cannot be restored:"
+                    f" {type(error).__name__}, in its conversation manager or because its stored data was changed."
+                    " `strands-sqlite check` may show which; a file that `backup` made has the agent as it was"
                 ) from error
             return True
 
@@ -300,7 +300,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
             removed = manager.removed_message_count
         messages = live.load_messages(connection, prepended, removed)
         refill(agent, partial(records.read_history, self._database, self.session_id, agent.agent_id))
-        # A server that keeps the conversation itself would be told it twice.
+        # A model server that keeps the conversation itself would get it twice.
         if not getattr(agent.model, "stateful", False):
             agent.messages = fix_broken_tool_use(self, messages)
 
@@ -321,7 +321,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
         self._store(agent, lambda live, columns: live.append(message, agent.messages, columns))
 
     def sync_agent(self, agent: Any, **kwargs: Any) -> None:
-        """Store whatever has changed of an agent; nothing is written if nothing has.
+        """Store what has changed in an agent; nothing is written if nothing has.
 
         Args:
             agent: The agent.
@@ -334,9 +334,9 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
         self._store(agent, lambda live, columns: live.save(agent.messages, columns))
 
     def redact_latest_message(self, redact_message: Message, agent: Any, **kwargs: Any) -> None:
-        """Replace an agent's latest message, whose former text is then no longer in the session.
+        """Replace an agent's latest message, and remove the original from the session.
 
-        Like what is deleted, the text leaves the write-ahead log at once unless a reader still uses it.
+        As after a deletion, the original leaves the write-ahead log at once unless a reader still uses it.
 
         Args:
             redact_message: The replacement.
@@ -366,22 +366,21 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
         return cast(LiveAgent, registered.account)
 
     def _refusal(self, table: str, id_: str) -> SessionException:
-        """Tell why a write did not find what this process knows: it is gone, or another writer was there."""
+        """Return why a write did not find the revision it knows: the row is gone, or another writer changed it."""
         name = f"Agent {id_}" if table == "agents" else f"MultiAgent state {id_}"
         keys = (self.session_id, id_)
         if not self._database.read(f"SELECT 1 FROM {table} WHERE session_id = ? AND {table[:-1]}_id = ?", keys):
             return SessionNotFoundException(f"{name} in session {self.session_id} does not exist")
         return StaleSessionException(
             f"{name} in session {self.session_id}: another writer continued the conversation since it was loaded here,"
-            " and nothing was overwritten. To go on from there, build a new session manager on the same session, and a"
+            " and nothing was overwritten. To continue, build a new session manager on the same session, and a"
             " new agent or orchestrator with it"
         )
 
     def update_agent(self, session_id: str, session_agent: SessionAgent, **kwargs: Any) -> None:
-        """Replace what is stored of an agent, as in `SQLiteSessionRepository`.
+        """Replace a stored agent, as in `SQLiteSessionRepository`.
 
-        An agent that is live in this manager does not become stale by it; with its next event, it stores its own state
-        again.
+        A live agent of this manager does not become stale: its next event stores its own state again.
         """
 
         def update() -> dict[str, Any]:
@@ -391,10 +390,10 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
         self._beside_live_agent(session_id, session_agent.agent_id, update)
 
     def update_message(self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any) -> None:
-        """Replace what is stored of a message, as in `SQLiteSessionRepository`.
+        """Replace a stored message, as in `SQLiteSessionRepository`.
 
-        An agent that is live in this manager does not become stale by it. It goes on with the message as it holds it,
-        which is stored beside the new one with its next event.
+        A live agent of this manager does not become stale. It continues with the message as it holds it, and its next
+        event stores that form beside the new message.
         """
 
         def update() -> dict[str, Any]:
@@ -432,7 +431,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
     # -- orchestrators --
 
     def initialize_multi_agent(self, source: "MultiAgentBase", **kwargs: Any) -> None:
-        """Store a new orchestrator, or restore what the last one on these ids had reached.
+        """Store a new orchestrator, or restore the state of the last one with these ids.
 
         Args:
             source: The Graph, Swarm or other orchestrator, just built.
@@ -456,7 +455,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
         self._register(self._orchestrators, id_, live, lambda: live.initialize(source), taken)
 
     def sync_multi_agent(self, source: "MultiAgentBase", **kwargs: Any) -> None:
-        """Store what an orchestrator has reached.
+        """Store the state of an orchestrator.
 
         Args:
             source: The Graph, Swarm or other orchestrator.

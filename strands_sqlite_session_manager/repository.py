@@ -29,8 +29,8 @@ _Self = TypeVar("_Self", bound="SQLiteSessionRepository")
 class SQLiteSessionRepository(SessionRepository):
     """All sessions of one SQLite file.
 
-    It creates no session: use it to look after the file, and `SQLiteSessionManager` for an agent. It can be used from
-    any thread, pickled and copied, and need not be closed.
+    Use it to manage the file, and `SQLiteSessionManager` for an agent: a repository creates no session. You can use it
+    from any thread, pickle and copy it, and need not close it.
 
     Example:
         ```python
@@ -52,16 +52,16 @@ class SQLiteSessionRepository(SessionRepository):
         """Open a database file, creating or upgrading it as needed.
 
         Args:
-            db_path: The file. `~` is expanded, and missing folders are created. None takes the environment variable
-                `STRANDS_SQLITE_DB_PATH`, and `./sessions.db` if it is not set. `:memory:` is a database of this object
-                alone.
-            synchronous: With FULL, what was stored survives a power failure. NORMAL is faster; a power failure can
-                undo the last writes, but never damages the file.
+            db_path: The file. `~` is expanded, and missing folders are created. None uses the environment variable
+                `STRANDS_SQLITE_DB_PATH`, or `./sessions.db` if it is not set. `:memory:` is a database in memory,
+                private to this object.
+            synchronous: With FULL, what was stored survives a power failure. NORMAL is faster; a power failure can undo
+                the latest writes, but never damages the file.
             timeout: Seconds to wait for other writers, more than 0.
-            connect: Opens a connection to a path, for a driver that encrypts, such as `sqlcipher3`; None takes
-                `sqlite3`. It opens what `sqlite3.connect(path, check_same_thread=False)` would, with the key set.
+            connect: Opens a connection to a path, for a driver that encrypts, such as `sqlcipher3`; None uses
+                `sqlite3`. It returns what `sqlite3.connect(path, check_same_thread=False)` would, with the key set.
                 Everything in a process that uses a file at the same time must pass the same function.
-            read_only: Whether the file must exist, and is not written to; every write is then an error.
+            read_only: If true, the file must exist, and every write is an error.
 
         Raises:
             TypeError: If the path is not text, or `connect` is not a function that returns a connection.
@@ -75,7 +75,7 @@ class SQLiteSessionRepository(SessionRepository):
         )
 
     def close(self) -> None:
-        """Stop using the file. Its connections are closed when nothing in the process uses them."""
+        """Stop using the file; its connections are closed once nothing in the process uses them."""
         self._database.close()
 
     def __enter__(self: _Self) -> _Self:
@@ -136,8 +136,8 @@ class SQLiteSessionRepository(SessionRepository):
     def delete_session(self, session_id: str, **kwargs: Any) -> None:
         """Delete a session with its agents, messages, orchestrators and metadata.
 
-        What is deleted is overwritten in the file, and leaves the write-ahead log at once unless a reader still uses
-        it; that reader is waited for 100 ms at most. `vacuum` tells what can remain.
+        What is deleted is overwritten in the file. It leaves the write-ahead log at once, unless a reader still uses it
+        after 100 ms. `vacuum` says what can remain.
 
         Args:
             session_id: The session's id.
@@ -156,20 +156,20 @@ class SQLiteSessionRepository(SessionRepository):
         metadata: Mapping[str, str] | None = None,
         updated_before: datetime | str | None = None,
     ) -> int:
-        """Delete all sessions that have these metadata, had no activity for long, or both.
+        """Delete all sessions with some metadata, without activity since a time, or both.
 
-        They are deleted one after the other, in transactions of some 20 ms, so that others can write in between.
+        They are deleted one after the other, in transactions of about 20 ms, so that others can write in between.
 
         Args:
             metadata: Only sessions with all of these values.
             updated_before: Only sessions whose last activity is earlier: an aware `datetime`, or ISO 8601 text.
 
         Returns:
-            How many were deleted.
+            The number of deleted sessions.
 
         Raises:
-            TypeError: If the metadata hold anything but strings, or the moment is neither a datetime nor text.
-            ValueError: If neither metadata nor a moment is given, or the moment has no time zone.
+            TypeError: If the metadata holds anything but strings, or the time is neither a datetime nor text.
+            ValueError: If neither metadata nor a time is given, or the time has no time zone.
             SessionException: If they cannot be deleted.
         """
         return delete.delete_sessions(self._database, Filter.of(metadata, None, updated_before))
@@ -190,20 +190,20 @@ class SQLiteSessionRepository(SessionRepository):
             updated_after: Only sessions whose last activity is later: an aware `datetime`, or ISO 8601 text such as
                 the `updated_at` of a summary.
             updated_before: Only sessions whose last activity is earlier; likewise.
-            limit: How many at most; None is all.
-            offset: How many to skip first.
+            limit: The largest number to return; None returns all.
+            offset: The number to skip first.
 
         Raises:
-            TypeError: If the metadata hold anything but strings, a moment is neither a datetime nor text, or a number
-                is not an integer.
-            ValueError: If a moment has no time zone, or a number is negative.
+            TypeError: If the metadata holds anything but strings, a time is neither a datetime nor text, or a number is
+                not an integer.
+            ValueError: If a time has no time zone, or a number is negative.
             SessionException: If the file cannot be read.
         """
         selected = Filter.of(metadata, updated_after, updated_before)
         return listing.list_sessions(self._database, selected, limit=limit, offset=offset)
 
     def read_session_summary(self, session_id: str) -> SessionSummary | None:
-        """Return what a list says of one session, or None if there is no such session.
+        """Return the summary of one session, or None if there is no such session.
 
         Args:
             session_id: The session's id.
@@ -215,11 +215,11 @@ class SQLiteSessionRepository(SessionRepository):
         return listing.read_session_summary(self._database, session_id)
 
     def update_session_metadata(self, session_id: str, metadata: Mapping[str, str | None]) -> None:
-        """Merge into the metadata of a session.
+        """Merge values into the metadata of a session.
 
         Args:
             session_id: The session's id.
-            metadata: New values by their keys; None removes a key.
+            metadata: New values by key; None removes a key.
 
         Raises:
             TypeError: If keys or values are anything but strings or None.
@@ -243,23 +243,24 @@ class SQLiteSessionRepository(SessionRepository):
         """Copy a session under a new id, to continue an old conversation in a new direction.
 
         Metadata, agents, messages and orchestrators are copied; the original is not changed. The summary of the fork
-        tells what it is a fork of.
+        names the original.
 
         Args:
             session_id: The session to copy.
             new_session_id: The id of the copy.
-            agent_id: The agent that `through_message` is about; not needed if there is only one.
+            agent_id: The agent that `through_message` refers to; not needed if there is only one.
             through_message: The id of the last message of that agent to copy; -1 copies none. The agent resumes with
                 exactly what it would have resumed with just before the next message was added: messages, state,
-                conversation manager, interrupts, model state. Of a time before the session was copied here from another
-                store, that is unknown: the agent then holds the history from its beginning, or from its summary on.
+                conversation manager, interrupts, model state. This is unknown for messages from before the session was
+                copied here from another store: the agent then holds the history from its beginning, or from its summary
+                on.
             metadata: What to merge into the copied metadata; None removes a key.
 
         Returns:
             The new session.
 
         Raises:
-            TypeError: If the metadata hold anything but strings or None.
+            TypeError: If the metadata holds anything but strings or None.
             ValueError: If an id is not allowed, there are several agents and none is named, or one is named without
                 `through_message`.
             SessionNotFoundException: If the session, agent or message does not exist.
@@ -279,14 +280,14 @@ class SQLiteSessionRepository(SessionRepository):
     def rewind_session(self, session_id: str, *, through_message: int, agent_id: str | None = None) -> None:
         """Take a session back to a message: delete what came after it, and restore what the agent had then.
 
-        It happens in one transaction. Agents that are live on the session become stale. Other agents and the states of
-        orchestrators are left alone. With `fork_session` before it, nothing is lost.
+        This is one transaction. Live agents on the session become stale. Other agents and the states of orchestrators
+        are left alone. To lose nothing, call `fork_session` first.
 
         Args:
             session_id: The session's id.
             through_message: The id of the last message to keep; -1 keeps none. The agent resumes as a fork through this
                 message would.
-            agent_id: The agent to take back; not needed if there is only one.
+            agent_id: The agent to rewind; not needed if there is only one.
 
         Raises:
             ValueError: If an id is not allowed, or there are several agents and none is named.
@@ -304,17 +305,17 @@ class SQLiteSessionRepository(SessionRepository):
         metadata: Mapping[str, str] | None = None,
         limit: int | None = 50,
     ) -> list[MessageMatch]:
-        """Return the messages in which a text was said, the one stored last first.
+        """Return the messages that contain a text, the last stored first.
 
-        Texts, reasoning, and the inputs and results of tools are searched, in any script and ignoring case. What was
-        redacted is not found.
+        The search covers texts, reasoning, and the inputs and results of tools, in any script and ignoring case. It
+        does not find redacted text.
 
         Args:
             text: What to look for, literally: there are no wildcards.
             session_id: Only in this session.
-            agent_id: Only of agents with this id.
+            agent_id: Only messages of agents with this id.
             metadata: Only in sessions with all of these values.
-            limit: How many at most; None is all.
+            limit: The largest number to return; None returns all.
 
         Raises:
             TypeError: If the text is not a string, the metadata hold anything but strings, or the limit is not an
@@ -334,24 +335,25 @@ class SQLiteSessionRepository(SessionRepository):
         after: datetime | str | None = None,
         before: datetime | str | None = None,
     ) -> list[UsageSummary]:
-        """Return the tokens that agents and orchestrators have used, as far as the models reported them.
+        """Return the tokens that agents and orchestrators used, as far as the models reported them.
 
-        What a fork has copied counts once, where it was said. Of an orchestrator, the stored state has the tokens of
-        its last run. What was deleted no longer counts.
+        Messages that a fork copied count once, in the original. An orchestrator's stored state has the tokens of its
+        last run only. What was deleted no longer counts.
 
         Args:
-            by: What to sum up for: `session`, `agent` (or orchestrator), `day`, `month` (both in UTC), `role`, or any
-                other text as a key of the metadata, such as `user_id`.
+            by: What to group by: `session`, `agent` (or orchestrator), `day`, `month` (both in UTC), `role`, or a
+                metadata key, such as `user_id`.
             metadata: Only sessions with all of these values.
             after: Only what was said later: an aware `datetime`, or ISO 8601 text.
             before: Only what was said earlier; likewise.
 
         Returns:
-            A summary for each; those with the most tokens come first, days and months in their order.
+            A summary for each group. Days and months are in order; of other groups, the one with the most tokens comes
+            first.
 
         Raises:
-            TypeError: If `by` or the metadata hold anything but strings, or a moment is neither a datetime nor text.
-            ValueError: If a moment has no time zone, or is not ISO 8601.
+            TypeError: If `by` or the metadata hold anything but strings, or a time is neither a datetime nor text.
+            ValueError: If a time has no time zone, or is not ISO 8601.
             SessionException: If the file cannot be read.
         """
         return usage.usage(self._database, by=by, metadata=metadata, after=after, before=before)
@@ -365,18 +367,18 @@ class SQLiteSessionRepository(SessionRepository):
     ) -> int:
         """Write sessions as JSON Lines, with everything that the file holds of them.
 
-        Each session is written as it is at one moment. An import stores it again, identical in every detail.
+        Each session is written as of one moment. An import restores it, identical in every detail.
 
         Args:
-            stream: What the lines are written to, such as `open(path, "w", encoding="utf-8")`.
-            session_ids: The sessions; an empty list is none. None is all, unless you pass metadata.
-            metadata: The sessions with all of these values, instead of ids.
+            stream: Where to write the lines, such as `open(path, "w", encoding="utf-8")`.
+            session_ids: The sessions to write; an empty list writes none. None writes all, unless you pass metadata.
+            metadata: Write the sessions with all of these values, instead of ids.
 
         Returns:
-            How many sessions were written.
+            The number of sessions written.
 
         Raises:
-            TypeError: If the metadata hold anything but strings, or the ids are one string.
+            TypeError: If the metadata holds anything but strings, or the ids are one string.
             ValueError: If an id is not allowed, or there are both ids and metadata.
             SessionNotFoundException: If there is no such session. The sessions before it are written.
             SessionException: If the file cannot be read.
@@ -397,17 +399,17 @@ class SQLiteSessionRepository(SessionRepository):
         return exported
 
     def import_sessions(self, stream: Iterable[str], *, replace: bool = False) -> int:
-        """Store the sessions of an export, each of them wholly or not at all.
+        """Store the sessions of an export, each of them completely or not at all.
 
         Args:
-            stream: The lines, such as `open(path, encoding="utf-8")`.
-            replace: Whether to replace sessions that exist; an agent that is live on one becomes stale.
+            stream: The exported lines, such as `open(path, encoding="utf-8")`.
+            replace: Whether to replace existing sessions; a live agent on one becomes stale.
 
         Returns:
-            How many sessions were stored.
+            The number of sessions stored.
 
         Raises:
-            SessionExistsException: If a session exists and is not to be replaced.
+            SessionExistsException: If a session exists and `replace` is false.
             SessionException: If a line is malformed, or cannot be written. All errors name the line. Its session is not
                 stored; the sessions before it are.
         """
@@ -446,10 +448,10 @@ class SQLiteSessionRepository(SessionRepository):
         return records.read_agent(self._database, session_id, agent_id)
 
     def update_agent(self, session_id: str, session_agent: SessionAgent, **kwargs: Any) -> None:
-        """Replace what is stored of an agent, but for when it was created.
+        """Replace a stored agent, except for its creation time.
 
-        An agent that is live elsewhere on these ids becomes stale. If the state of the conversation manager changes,
-        the next resume derives the context from that state, as upstream does.
+        A live agent with these ids becomes stale. If the state of the conversation manager changes, the next resume
+        derives the context from that state, as upstream does.
 
         Args:
             session_id: The session's id.
@@ -464,14 +466,14 @@ class SQLiteSessionRepository(SessionRepository):
         records.update_agent(self._database, session_id, session_agent)
 
     def update_agent_state(self, session_id: str, agent_id: str, changes: Mapping[str, Any]) -> None:
-        """Merge into the state of an agent, as an administrator or a web page does.
+        """Merge values into the state of an agent from outside, for example from an admin page.
 
-        An agent that is live on these ids becomes stale: its next event raises `StaleSessionException`.
+        A live agent with these ids becomes stale: its next event raises `StaleSessionException`.
 
         Args:
             session_id: The session's id.
             agent_id: The agent's id.
-            changes: New values by the top-level keys of `agent.state`; None removes a key.
+            changes: New values by top-level key of `agent.state`; None removes a key.
 
         Raises:
             TypeError: If the changes are not a mapping.
@@ -482,7 +484,7 @@ class SQLiteSessionRepository(SessionRepository):
         records.update_agent_state(self._database, session_id, agent_id, changes)
 
     def list_agents(self, session_id: str) -> list[SessionAgent]:
-        """Return the agents of a session in the order of their creation; an empty list if there is no session.
+        """Return the agents of a session in order of creation; an empty list if there is no such session.
 
         Args:
             session_id: The session's id.
@@ -528,9 +530,9 @@ class SQLiteSessionRepository(SessionRepository):
         return records.read_message(self._database, session_id, agent_id, message_id)
 
     def update_message(self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any) -> None:
-        """Replace what is stored of a message, but for when it was created.
+        """Replace a stored message, except for its creation time.
 
-        An agent that is live elsewhere on these ids becomes stale.
+        A live agent with these ids becomes stale.
 
         Args:
             session_id: The session's id.
@@ -557,14 +559,14 @@ class SQLiteSessionRepository(SessionRepository):
     ) -> list[SessionMessage]:
         """Return an agent's messages as they were said, in the order of their ids.
 
-        What the agent trimmed or summarized is included; what was redacted is replaced.
+        Messages that the agent trimmed or summarized are included; redacted ones are replaced.
 
         Args:
             session_id: The session's id.
             agent_id: The agent's id.
-            limit: How many at most; None is all.
-            offset: How many to skip first.
-            last: Only so many at the end, instead of a limit and an offset.
+            limit: The largest number to return; None returns all.
+            offset: The number to skip first.
+            last: Return this many from the end, instead of a limit and an offset.
             **kwargs: For future extensions of the interface.
 
         Returns:
@@ -580,13 +582,13 @@ class SQLiteSessionRepository(SessionRepository):
     def read_context(self, session_id: str, agent_id: str, through_message: int | None = None) -> list[Message]:
         """Return the messages that an agent would resume with, or would have resumed with.
 
-        `list_messages` tells what was said; this is what the model sees of it: trimmed, edited, summarized.
+        `list_messages` returns what was said; this returns what the model sees of it: trimmed, edited, summarized.
 
         Args:
             session_id: The session's id.
             agent_id: The agent's id.
-            through_message: The id of a message: what the agent would have resumed with just before the next one was
-                added. -1 is the empty beginning, None is now.
+            through_message: The id of a message: return what the agent would have resumed with just before the next one
+                was added. -1 is the empty beginning, None is now.
 
         Raises:
             ValueError: If an id is not allowed.
@@ -598,7 +600,7 @@ class SQLiteSessionRepository(SessionRepository):
     # -- orchestrators --
 
     def create_multi_agent(self, session_id: str, multi_agent: "MultiAgentBase", **kwargs: Any) -> None:
-        """Store the state of an orchestrator, replacing what is stored.
+        """Store the state of an orchestrator, replacing any that is stored.
 
         Args:
             session_id: The session's id.
@@ -642,7 +644,7 @@ class SQLiteSessionRepository(SessionRepository):
         records.update_multi_agent(self._database, session_id, multi_agent.id, multi_agent.serialize_state)
 
     def list_multi_agents(self, session_id: str) -> list[str]:
-        """Return the ids of a session's orchestrators; an empty list if there is no session.
+        """Return the ids of a session's orchestrators; an empty list if there is no such session.
 
         Args:
             session_id: The session's id.
@@ -658,13 +660,13 @@ class SQLiteSessionRepository(SessionRepository):
     def backup(
         self, destination: str | os.PathLike[str], *, progress: Callable[[int, int], None] | None = None
     ) -> None:
-        """Copy the database, as it is at this moment, to a new file, while others go on writing.
+        """Copy the database, as of this moment, to a new file, while others continue to write.
 
-        The file gets its name when it is complete. Only its owner can read it.
+        The file gets its name only when it is complete. Only its owner can read it.
 
         Args:
             destination: The file to create.
-            progress: Called from time to time with the number of pages copied and the number of all pages, of 4,096
+            progress: Called from time to time with the number of pages copied and the total number of pages, of 4,096
                 bytes each.
 
         Raises:
@@ -686,11 +688,10 @@ class SQLiteSessionRepository(SessionRepository):
         return maintenance.check(self._database)
 
     def vacuum(self) -> None:
-        """Rewrite the file without unused space. After it, nothing that was deleted or redacted is in the file.
+        """Rewrite the file without unused space. Afterward, nothing deleted or redacted is in the file.
 
-        Deletion overwrites what it deletes, but SQLite can leave fragments of rows that it has moved between pages;
-        this is the call that removes them. Others cannot write meanwhile, and it needs free space of up to twice the
-        size of the file.
+        Deletion overwrites what it deletes, but SQLite can leave fragments of rows that it moved between pages; this
+        call removes them. Others cannot write meanwhile, and it needs free space of up to twice the size of the file.
 
         Raises:
             DatabaseLockedException: If others used the file for too long: a writer, so that nothing was rewritten, or a

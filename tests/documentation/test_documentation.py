@@ -390,7 +390,7 @@ def test_a_quoted_error_is_looked_for_in_what_the_code_says_and_not_in_docstring
     assert quoted("… one thing …, … another, … the end") == ["one thing", "another", "the end"]
     said = said_by_the_package()
     assert "Session … does not exist" in said
-    in_a_docstring = "It creates no session"
+    in_a_docstring = "a repository creates no session"
     assert in_a_docstring in (SQLiteSessionRepository.__doc__ or "")
     assert not any(in_a_docstring in text for text in said)
     assert package.__doc__ is not None

@@ -131,7 +131,7 @@ class Broken(SlidingWindowConversationManager):
 
 def test_a_bug_in_a_conversation_manager_is_not_reported_as_damage(path: Path) -> None:
     build(SQLiteSessionManager("session", path), conversation_manager=Broken())("hello")
-    with pytest.raises(SessionException, match=r"default of session session cannot be restored: a KeyError") as failure:
+    with pytest.raises(SessionException, match=r"default of session session cannot be restored: KeyError") as failure:
         build(SQLiteSessionManager("session", path), conversation_manager=Broken())
     assert "damaged" not in str(failure.value)
     assert isinstance(failure.value.__cause__, KeyError)
