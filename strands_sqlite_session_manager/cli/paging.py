@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from .layout import space, width
 from .output import is_terminal, style
 
-SCREENFUL = 20  # sessions or messages
+SCREENFUL = 20  # sessions, messages or keys
 _ESCAPES = re.compile("\x1b\\[\\d+m")
 
 
 def limit_of(arguments: argparse.Namespace) -> int | None:
-    """Return how many sessions or messages to print; None is all.
+    """Return how many sessions, messages or keys to print; None is all.
 
     Unless the command line says it, people get a screenful, and programs get everything.
     """

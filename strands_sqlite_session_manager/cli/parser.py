@@ -321,7 +321,7 @@ def build_parser() -> argparse.ArgumentParser:
         "storage",
         on_database(storage.list_, read_only=True),
         "look after what SQLiteStorage keeps: snapshots, offloaded context, memory",
-        "storage list session/",
+        "storage list session/ --since 7d",
         "storage get memory/notes.md > notes.md",
         "storage delete session/my-session/ --yes",
     )
@@ -372,6 +372,10 @@ def _add_storage_commands(parser: argparse.ArgumentParser) -> None:
         "list", on_database(storage.list_, read_only=True), "list keys, their sizes, and when they were written"
     )
     command.add_argument("prefix", metavar="PREFIX", nargs="?", default="", help="only keys that begin with this")
+    command.set_defaults(is_paged=True)
+    _add_no_pager(command, argparse.SUPPRESS)
+    _add_limit(command, "keys")
+    _add_times(command, "only keys that were written")
     _add_json(command)
 
     command = add("get", on_database(storage.get, read_only=True), "write the value under a key to standard output")

@@ -16,6 +16,7 @@ from .errors import UsageError
 from .ids import full_id, session_of
 from .layout import cut, space, width, wrap
 from .paging import limit_of, print_rest
+from .selection import between
 from .summaries import print_summaries, short_id, summaries_of, titles_of
 
 _SHORTEST_TITLE = 20  # columns
@@ -50,12 +51,12 @@ def show(database: Database, arguments: argparse.Namespace) -> None:
     (summary,) = summaries_of(database, [arguments.session])
     with_agent = len(summary.agent_ids) > 1
     limit = limit_of(arguments)
-    between = _between(arguments)
+    moments = between(arguments)
     # Before the conversation is read, so that what comes meanwhile is not lost.
     last = last_sequence(database) if arguments.follow else 0
-    conversation = list(read_conversation(database, arguments.session, arguments.agent, limit, *between))
+    conversation = list(read_conversation(database, arguments.session, arguments.agent, limit, *moments))
     if space() is not None and format_ == "text" and len(conversation) == limit:
-        earlier = count_messages(database, arguments.session, arguments.agent, *between) - len(conversation)
+        earlier = count_messages(database, arguments.session, arguments.agent, *moments) - len(conversation)
         if earlier > 0:
             print_rest(f"{earlier:,} earlier messages")
             print()
@@ -92,7 +93,7 @@ def search(database: Database, arguments: argparse.Namespace) -> None:
         agent_id=arguments.agent,
         metadata=dict(arguments.metadata),
         limit=None if limit is None else limit + 1,
-        between=_between(arguments),
+        between=between(arguments),
     )
     has_more = limit is not None and len(matches) > limit
     matches = matches[:limit]
@@ -109,11 +110,6 @@ def search(database: Database, arguments: argparse.Namespace) -> None:
         _print_match(database, match, *named[match.session_id], folded=arguments.text.casefold())
     if space() is not None and has_more:
         print_rest("more")
-
-
-def _between(arguments: argparse.Namespace) -> tuple[str, str]:
-    selected = Filter.of(None, arguments.since, arguments.before)
-    return selected.after, selected.before
 
 
 def _print_match(database: Database, match: MessageMatch, title: str, summary: SessionSummary, folded: str) -> None:

@@ -1,10 +1,16 @@
-"""Which sessions a command is about: those that are named, those with some metadata, or all."""
+"""What a command is about: sessions that are named, those with some metadata, or all; and between which times."""
 
 import argparse
 from collections.abc import Sequence
 
 from ..sessions.listing import Filter
 from .errors import UsageError
+
+
+def between(arguments: argparse.Namespace) -> tuple[str, str]:
+    """Return what `--since` and `--before` say, as the file holds times."""
+    selected = Filter.of(None, arguments.since, arguments.before)
+    return selected.after, selected.before
 
 
 def selected_sessions(arguments: argparse.Namespace, verb: str) -> Sequence[str] | Filter:

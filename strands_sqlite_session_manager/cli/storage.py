@@ -13,17 +13,25 @@ from ..sessions.text import size
 from . import output
 from .confirmation import confirm
 from .errors import CommandError
+from .layout import space
+from .paging import limit_of, print_rest
+from .selection import between
 from .summaries import counted
 
 
 def list_(database: Database, arguments: argparse.Namespace) -> None:
     """Print the keys with a prefix."""
+    after, before = between(arguments)
     found = _with_prefix(database, normalize_prefix(arguments.prefix))
-    if not arguments.json:
-        _print_values(found)
+    selected = [value for value in found if after < value.updated_at < before]
+    shown = selected[: limit_of(arguments)]
+    if arguments.json:
+        for value in shown:
+            output.print_json(asdict(value))
         return
-    for value in found:
-        output.print_json(asdict(value))
+    _print_values(shown)
+    if space() is not None and len(shown) < len(selected):
+        print_rest(f"{len(selected) - len(shown):,} more")
 
 
 def get(database: Database, arguments: argparse.Namespace) -> None:

@@ -2,8 +2,10 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,29 @@ def test_list_takes_a_prefix_and_prints_json(filled: Path) -> None:
         ("session/adam/1.json", 5),
     ]
     assert all(value["updated_at"] for value in found)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such terminals")
+def test_a_terminal_gets_a_screenful_of_keys_and_learns_that_there_are_more(path: Path) -> None:
+    with SQLiteStorage(path, synchronous="NORMAL") as storage:
+        for number in range(30):
+            run_async(storage.write(f"key-{number:02}", b"value"))
+    for options, count, rest in (((), 20, "… 10 more: -n 0"), (("-n", "0"), 30, ""), (("-n", "2"), 2, "… 28 more")):
+        told = on_a_terminal("--db", path, "storage", "list", *options, columns=100, NO_COLOR="1", PAGER="cat")[1]
+        assert told.count("key-") == count
+        assert rest in told
+        assert ("more" in told) == bool(rest)
+    assert run("storage", "list", db=path).out.count("key-") == 30
+    assert run("storage", "list", "--json", "-n", "2", db=path).out.count("key-") == 2
+
+
+def test_keys_can_be_listed_by_when_they_were_written(filled: Path) -> None:
+    with closing(sqlite3.connect(filled)) as connection, connection:
+        connection.execute("UPDATE storage_values SET updated_at = '2024-05-06T07:08:09+00:00' WHERE key = 'binary'")
+    for option, count in (("--since", len(VALUES) - 1), ("--before", 1)):
+        listed = run("storage", "list", "--json", option, "7d", db=filled).out.splitlines()
+        assert len(listed) == count
+        assert any("binary" in line for line in listed) == (option == "--before")
 
 
 def test_get_writes_the_bytes_and_nothing_else(filled: Path) -> None:
