@@ -1,8 +1,8 @@
-"""What this process knows to be stored, and how it stays right whatever happens to a write.
+"""What the file is known to hold of a live agent, kept right whatever happens to a write.
 
-An interrupt or a canceled task can leave it open whether a write took place. A `Change` carries a proof: a query that
-finds a row only if this very write is in the file. Before the next event, the account is settled: the change is either
-adopted or forgotten.
+After an interrupt or a canceled task, it can be unknown whether a write took place. So a `Change` carries a proof: a
+query that finds a row only if this very write is in the file. The next event first settles the account: it adopts the
+change or forgets it.
 """
 
 import asyncio
@@ -21,21 +21,21 @@ from ..database.locks import FOREVER, hold, is_mine, new_lock
 from ..database.writers import Write
 
 _T = TypeVar("_T")
-_PAUSE = 0.002  # seconds until an event loop looks again whether another thread is done with the same account
+_PAUSE = 0.002  # seconds until an event loop checks again whether another thread is done with the same account
 
 
 class StaleError(Exception):
-    """The file does not hold what this process knows: another writer was there, and nothing was written."""
+    """The file does not hold what this process knows: another writer changed it, and nothing was written."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """One write of an account, and what follows from it.
+    """One write of an account, and how to tell whether it took place.
 
     Attributes:
-        work: Writes it, or raises `StaleError`; called with a connection in a transaction.
+        work: Does the write, or raises `StaleError`; called with a connection in a transaction.
         proof: A query, and its parameters, that finds a row if and only if the write took place.
-        adopt: Makes the account what is stored after the write; called again if it was interrupted.
+        adopt: Updates the account to what is stored after the write; called again if it was interrupted.
         is_statement: Whether it is one statement, which needs no transaction of its own.
     """
 
@@ -46,7 +46,7 @@ class Change:
 
 
 class Account:
-    """What is known to be stored of one agent or orchestrator; one event at a time changes it."""
+    """What the file is known to hold of one agent or orchestrator; one event at a time changes it."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -55,7 +55,7 @@ class Account:
         _accounts.add(self)
 
     def renew(self) -> None:
-        """Begin anew in a forked child: the owner of the lock does not exist there, nor does the queue of writes."""
+        """Start over in a forked child, where the owner of the lock and the queue of writes do not exist."""
         self._lock = new_lock()
         if self._pending is not None:
             self._expect(self._pending[0])
@@ -64,11 +64,11 @@ class Account:
         """Store what an event changes.
 
         Args:
-            prepare: Returns the change; called when the account is settled and no other event changes it. None changes
-                nothing.
+            prepare: Returns the change, or None if there is nothing to write; called when the account is settled and no
+                other event changes it.
 
         Raises:
-            StaleError: If another writer was there; nothing was written.
+            StaleError: If another writer changed the file; nothing was written.
             SessionException: If a value has no exact form in JSON, or cannot be written.
         """
 
@@ -84,7 +84,7 @@ class Account:
     async def store_async(self, prepare: Callable[[], Change | None]) -> None:
         """Store what an event changes without blocking the event loop; otherwise as `store`.
 
-        If the task is canceled, the write still has a moment to happen; if it does not, the next event stores it.
+        If the task is canceled, the write still gets a short time to finish; if it does not, the next event stores it.
         """
         while True:
             try:
@@ -100,7 +100,7 @@ class Account:
             await ended(write)
 
     def update(self, work: Callable[[], _T]) -> _T:
-        """Return what `work` returns, called when the account is settled and no event changes it."""
+        """Call `work` when the account is settled and no event changes it, and return its result."""
 
         def settle_and_work() -> _T:
             self._settle()
@@ -111,8 +111,8 @@ class Account:
     def _exclusively(self, work: Callable[[], _T], timeout: float = FOREVER) -> _T:
         if is_mine(self._lock):
             raise errors.SessionException(
-                f"{self._database.path} | this thread is in the middle of storing the same agent or orchestrator;"
-                " nothing more can be stored in a signal handler that interrupts it"
+                f"{self._database.path} | this thread is in the middle of storing the same agent or orchestrator:"
+                " a signal handler that interrupts it cannot store more"
             )
         return hold(self._lock, work, timeout=timeout)
 
@@ -120,7 +120,7 @@ class Account:
         """Queue what an event changes.
 
         Returns:
-            The write to wait for, if any, and whether it is this event's. If it is an earlier one's, nothing was
+            The write to wait for, if any, and whether it belongs to this event. If it is an earlier write, nothing was
             queued.
         """
         if self._pending is not None:
@@ -148,7 +148,7 @@ class Account:
         self._pending = None
 
     def _settle(self) -> None:
-        """Find out whether the last write took place, where that is not known yet."""
+        """Find out whether the last write took place, if that is not known yet."""
         if self._pending is None:
             return
         change, write = self._pending
@@ -159,7 +159,7 @@ class Account:
 
 
 def new_revision() -> int:
-    """Return a revision that no other writer has, so that a writer knows its own."""
+    """Return a revision that no other writer has, so that a writer recognizes its own."""
     return _random.getrandbits(62)
 
 

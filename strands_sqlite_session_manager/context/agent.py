@@ -1,10 +1,10 @@
 """Exact resume: the file keeps up with a live agent at the cost of what changed.
 
-The history in `messages` only grows; `ranges.py` explains how the file tells which of it the agent holds. A message
-that is simply appended changes nothing but the history.
+The history in `messages` only grows; `ranges.py` explains how the file says which of its messages the agent holds.
+Simply appending a message changes only the history.
 
-Every write is guarded: it happens only if the agent's `revision` is the known one, and no message has come after the
-known ones. Otherwise another writer was there.
+Every write is guarded: it happens only if the agent's `revision` is the known one and no other message was added.
+Otherwise another writer was there.
 """
 
 import sqlite3
@@ -27,7 +27,7 @@ from .strands_private import AgentColumns, StateVersion
 COLUMNS = ("state", "conversation_manager_state", "internal_state")
 _THIS = "session_id = ? AND agent_id = ?"
 
-# Without a row of the agent as it is known, the message has no id, which no row may be without.
+# If no agent has the known revision, `message_id` is NULL, and its constraint refuses the row.
 _APPEND = MESSAGES.insert.replace(
     "VALUES (?, ?, ?,", f"VALUES (?, ?, (SELECT ? FROM agents WHERE {_THIS} AND revision = ?),"
 )
@@ -48,7 +48,7 @@ class _Append:
 
 @dataclass(frozen=True)
 class _Stored:
-    """What is known to be stored of an agent.
+    """What the file is known to hold of an agent.
 
     Attributes:
         revision: The agent's revision.
@@ -56,7 +56,7 @@ class _Stored:
         columns: Copies of the values of `COLUMNS`.
         version: The version of the agent's state that is stored, or None if it is unknown.
         context: The column `context`.
-        held: The messages that the agent held.
+        held: The messages that the agent held at the last write.
         appends: Messages that should be in the history, but whose write failed or was interrupted.
         rewrites: Statements of redactions whose write failed or was interrupted.
     """
@@ -72,11 +72,11 @@ class _Stored:
 
 
 class LiveAgent(Account):
-    """One live agent, and what is known to be stored of it.
+    """One live agent, and what the file is known to hold of it.
 
-    The methods that return a `Change` are for `store` and `store_async`. They take `messages`, the list that the agent
-    holds, and its `columns`. After the change, a new agent would resume with exactly these. They raise
-    `SessionException` if a value has no exact form in JSON.
+    The methods that return a `Change` are for `store` and `store_async`. They take the `messages` that the agent holds,
+    and its `columns`: after the change, a new agent would resume with exactly these. They raise `SessionException` if a
+    value has no exact form in JSON.
     """
 
     def __init__(self, database: Database, session_id: str, agent_id: str, store_form: StoreForm | None = None) -> None:
@@ -87,7 +87,7 @@ class LiveAgent(Account):
         self._stored = _Stored()
 
     def renew(self) -> None:
-        """Begin anew in a forked child, where another thread may have been changing the agent's state."""
+        """Start over in a forked child: at the fork, another thread may have been changing the agent's state."""
         super().renew()
         if self._stored.version is not None:
             self._stored = replace(self._stored, version=self._stored.version.in_child())
@@ -146,7 +146,7 @@ class LiveAgent(Account):
         """Read the agent's columns, or None if there is no such agent.
 
         Args:
-            connection: A snapshot, so that the columns and the messages are of one moment.
+            connection: A snapshot, so that the columns and the messages belong together.
         """
         row = connection.execute(
             f"SELECT revision, (SELECT max(message_id) FROM messages WHERE {_THIS}), context, {', '.join(COLUMNS)}"
@@ -164,7 +164,7 @@ class LiveAgent(Account):
     def load_messages(self, connection: sqlite3.Connection, prepended: list[Message], offset: int) -> list[Message]:
         """Read the messages that the agent held when it was last written.
 
-        If that is unknown, because the agent comes from another store, they are derived by upstream's rule.
+        If that is unknown because the agent comes from another store, they follow upstream's rule.
 
         Args:
             connection: The snapshot in which the columns were loaded.
@@ -198,7 +198,7 @@ class LiveAgent(Account):
     # -- events --
 
     def append(self, message: Message, messages: list[Message], columns: AgentColumns) -> Change:
-        """Add a message to the history, and keep up with whatever else has changed."""
+        """Return the change that adds a message to the history, and stores whatever else has changed."""
         copy = exact_copy(message, "message")
         before = self._stored
         if before.next_id + len(before.appends) > LAST_MESSAGE_ID:
@@ -212,7 +212,7 @@ class LiveAgent(Account):
         return self._simple_append(before, append, columns) if is_simple else self._change(messages, columns)
 
     def save(self, messages: list[Message], columns: AgentColumns) -> Change | None:
-        """Keep up with what has changed; None if nothing has."""
+        """Return the change that stores what has changed; None if nothing has."""
         if self._is_current(messages, columns):
             self._stored = replace(self._stored, version=columns.version)
             return None
@@ -224,7 +224,7 @@ class LiveAgent(Account):
         return self._stored.version
 
     def complete(self, message: Message, messages: list[Message], columns: AgentColumns) -> Change | None:
-        """Replace a message in the history: what was there was a placeholder for it."""
+        """Return the change that replaces a placeholder in the history with its message."""
         stored = self._stored
         index = Finder(stored.held).find(message)
         source = None if index is None else stored.held.sources[index]
@@ -236,9 +236,9 @@ class LiveAgent(Account):
         return self._rewrite(message, {source}, messages, columns, redacting=False)
 
     def redact(self, message: Message, messages: list[Message], columns: AgentColumns) -> Change:
-        """Overwrite the rows that hold a message, mostly the latest, with what it is now.
+        """Return the change that overwrites the rows of a message, mostly the latest, with its present form.
 
-        A prompt that was tried again occupies several rows.
+        A retried prompt occupies several rows.
 
         Raises:
             SessionException: If the history is empty.
@@ -255,13 +255,13 @@ class LiveAgent(Account):
     def note_update(
         self, before: int, after: int, *, message: tuple[int, Message] | None = None, columns_changed: bool = False
     ) -> None:
-        """Note that the repository of this very manager has written to the agent, which does not make it stale.
+        """Note a write to the agent by this manager's own repository methods, which do not make it stale.
 
-        What the agent holds in another form is stored again with its next event.
+        The agent's next event stores again what it holds in another form.
 
         Args:
-            before: The revision that was found.
-            after: The revision that was left.
+            before: The revision before that write.
+            after: The revision after it.
             message: The id and the new form of a message that was replaced.
             columns_changed: Whether columns were replaced.
         """
@@ -279,9 +279,9 @@ class LiveAgent(Account):
     # -- writing --
 
     def _holds_beside(self, message: Message, messages: list[Message], row_id: int) -> bool:
-        """Tell whether the agent holds a message, and beside it, unchanged, the one that a row of the history holds.
+        """Return whether the agent holds a message and also, unchanged, the message of a row of the history.
 
-        Then the row is not that message's: it was never part of the history.
+        Then the row belongs to the other message, and the first was never part of the history.
         """
         others = [other for other in messages if other is not message]
         held = self._stored.held
@@ -292,7 +292,7 @@ class LiveAgent(Account):
         )
 
     def _is_current(self, messages: list[Message], columns: AgentColumns, *, added: int = 0) -> bool:
-        """Tell whether all is stored, but for a number of messages at the end."""
+        """Return whether everything is stored, except for `added` messages at the end."""
         stored = self._stored
         return (
             not stored.appends
@@ -320,7 +320,7 @@ class LiveAgent(Account):
             try:
                 connection.execute(_APPEND, parameters)
             except connection.IntegrityError as error:
-                # Of the guard, or because another writer's message has the id; anything else is not ours.
+                # The guard refused it, or another writer's message has the id. Anything else is not ours.
                 if str(error) in _STALE:
                     raise StaleError from error
                 raise
@@ -344,11 +344,11 @@ class LiveAgent(Account):
         *,
         redacting: bool,
     ) -> Change:
-        """Overwrite rows of the history with a message, which may be among those that the agent holds."""
+        """Return the change that overwrites rows of the history with a message, whether or not the agent holds it."""
         copy = exact_copy(message, "message")
         text = self._encode(copy, "message")
         # Other messages may share these rows. If the agent holds the new message, they are stored again. Otherwise the
-        # agent was left out of the redaction, and what it holds stays out of the file.
+        # redaction did not reach the agent, and what it holds must stay out of the file.
         is_held = any(own is message for own in messages)
         overwritten = self._stored.held.overwritten(rows if is_held else (), copy)
         now = timestamp()
@@ -364,12 +364,12 @@ class LiveAgent(Account):
         return self._change(messages, columns, overwritten)
 
     def _change(self, messages: list[Message], columns: AgentColumns, held: Held | None = None) -> Change:
-        """Write everything that differs from what is stored, in one transaction.
+        """Return the change that writes everything that differs from what is stored, in one transaction.
 
         Args:
             messages: What the agent holds.
             columns: Its columns.
-            held: What the agent will have held after the rewrites; None is what it held.
+            held: What counts as held before this change, with the rewrites applied; None is what it held.
         """
         before = self._stored
         changed = {name: exact_copy(columns.values[name], name) for name in self._changed(columns)}
@@ -405,7 +405,7 @@ class LiveAgent(Account):
             for statement in before.rewrites:
                 connection.execute(*statement)
             connection.executemany(MESSAGES.insert, rows)
-            connection.execute(*update)  # behind the messages: what it replaces was so until the last of them was added
+            connection.execute(*update)  # after the messages: what it replaces held until the last of them was added
             connection.executemany(f"UPDATE messages SET edited_message = ? WHERE {_THIS} AND message_id = ?", edits)
 
         def adopt() -> None:
@@ -415,7 +415,7 @@ class LiveAgent(Account):
         return Change(write, (f"SELECT 1 FROM agents WHERE {_THIS} AND revision = ?", (*self._keys, revision)), adopt)
 
     def _encode(self, copy: Message, name: str) -> str:
-        """Return the JSON in which a message is stored, given what `exact_copy` returned."""
+        """Return the JSON to store for a message that `exact_copy` returned."""
         if self._store_form is None:
             return to_json(copy, name)
         return encode(self._store_form(exact_copy(copy, name)), name)

@@ -1,8 +1,8 @@
-"""Every message is a place to return to: what an agent would have resumed to just before the next one was added.
+"""Checkpoints: what an agent would have resumed with after any message, just before the next one was added.
 
-The file holds what an agent has now. What it had before is in `agent_versions` and `message_versions`, which triggers
-fill (`database/schema.py`): a row for each message behind which something changed, with what was there until then. So a
-checkpoint costs what changed beside the history, and nothing where only messages were added.
+`agents` and `messages` hold what an agent has now. What it had before is in `agent_versions` and `message_versions`,
+which triggers fill (`database/schema.py`): a row for each message after which something changed, with the values until
+then. So a checkpoint stores only what changed besides the history, and nothing if only messages were added.
 """
 
 import sqlite3
@@ -21,13 +21,13 @@ SAID_FORM = "coalesce(redact_message, message)"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a session keeps of an agent beside its messages, at one moment; JSON text, as in `agents`.
+    """What a session keeps of an agent besides its messages, at one checkpoint; JSON text, as in `agents`.
 
     Attributes:
         state: The agent's state.
         conversation_manager_state: The state of its conversation manager.
         internal_state: Its interrupts, and its model's state.
-        context: Which messages it holds; None is unknown, because another store wrote it.
+        context: Which messages it holds; None means unknown, because another store wrote it.
     """
 
     state: str
@@ -42,13 +42,13 @@ _COLUMNS = tuple(Checkpoint.__dataclass_fields__)
 def read_checkpoint(
     connection: sqlite3.Connection, session_id: str, agent_id: str, through_message: int | None = None
 ) -> Checkpoint:
-    """Return what an agent would have resumed to just before a message was added.
+    """Return what an agent would have resumed with just before a message was added.
 
     Args:
         connection: A snapshot or a transaction.
         session_id: The session's id.
         agent_id: The agent's id.
-        through_message: The id of the message before that one; -1 is the empty beginning, and None is now.
+        through_message: The id of the last message before it; -1 is the empty beginning, and None is now.
 
     Raises:
         SessionNotFoundException: If there is no such agent or message.
@@ -80,7 +80,7 @@ def read_checkpoint(
 
 
 def write_checkpoint(connection: sqlite3.Connection, session_id: str, agent_id: str, checkpoint: Checkpoint) -> None:
-    """Give an agent what it had at a checkpoint, or another agent had."""
+    """Give an agent the values of a checkpoint, its own or another agent's."""
     connection.execute(
         f"UPDATE agents SET {', '.join(f'{column} = ?' for column in _COLUMNS)} WHERE {_THIS}",
         (*astuple(checkpoint), session_id, agent_id),
@@ -99,7 +99,7 @@ def _version(
 
 
 def form_at(through_message: int | None) -> tuple[str, tuple[int, ...]]:
-    """Return SQL for the column `edited_message` of a row of `messages` at a checkpoint, and its parameters."""
+    """Return SQL for the `edited_message` that a row of `messages` had at a checkpoint, and its parameters."""
     if through_message is None:
         return "edited_message", ()
     version = (
@@ -127,7 +127,7 @@ def read_messages(
         session_id: The session's id.
         agent_id: The agent's id.
         checkpoint: What `read_checkpoint` returned.
-        through_message: What it was asked for.
+        through_message: What `read_checkpoint` was asked for.
 
     Raises:
         UnreadableError: If what is stored is malformed.
@@ -160,7 +160,7 @@ def rows_of(
     parameters: tuple[Any, ...] = (),
     through_message: int | None = None,
 ) -> list[tuple[int, str]]:
-    """Return the ids and the JSON of the messages of a range, in a form that SQL describes."""
+    """Return the ids of the messages of a range, and their JSON in the form that an SQL expression selects."""
     first, last = part
     bounds = [bound for bound in (last, through_message) if bound is not None]
     condition = "AND message_id >= ?" + (" AND message_id <= ?" if bounds else "")
@@ -188,7 +188,7 @@ def parts_by_upstreams_rule(
 
 
 def _parts_by_state(connection: sqlite3.Connection, keys: tuple[str, str], state: Any) -> list[Any]:
-    """Return the same, given the state of one of Strands' own conversation managers."""
+    """Do the same, given the state of one of Strands' own conversation managers."""
     state = state if isinstance(state, dict) else {}
     summary = state.get("summary_message")
     prepended = [summary] if isinstance(summary, dict) else []
@@ -196,7 +196,7 @@ def _parts_by_state(connection: sqlite3.Connection, keys: tuple[str, str], state
 
 
 def _cut(parts: list[Any], through_message: int) -> list[Any]:
-    """Return a context as it is when the history ends with a message."""
+    """Return a context as it was when the history ended with a message."""
     kept: list[Any] = []
     for part in parts:
         if isinstance(part, dict):
@@ -211,10 +211,10 @@ def _cut(parts: list[Any], through_message: int) -> list[Any]:
 def _derived(
     connection: sqlite3.Connection, keys: tuple[str, str], checkpoint: Checkpoint, through_message: int
 ) -> Checkpoint:
-    """Return a checkpoint of a time before anything was stored here, when nobody kept what the agent held.
+    """Return a checkpoint from before the session came here, when no store kept what the agent held.
 
-    It holds the history from its beginning, and its conversation manager has removed nothing; or else a summary, where
-    one stands before the message. Interrupts and what the model's server keeps belong to a later moment.
+    It holds the history from its beginning, as if its conversation manager had removed nothing, or from its summary on
+    if there is one before the message. Interrupts and what the model's server keeps belong to a later time.
     """
     where = ("of agent", keys[1], "in session", keys[0])
     state = decode(checkpoint.conversation_manager_state, "conversation_manager_state", *where)

@@ -14,7 +14,7 @@ _THIS = "session_id = ? AND multi_agent_id = ?"
 
 
 class LiveOrchestrator(Account):
-    """One live orchestrator, and which revision of its state is known to be stored."""
+    """One live orchestrator, and the revision that its stored state is known to have."""
 
     def __init__(self, database: Database, session_id: str, source: Any) -> None:
         super().__init__(database)
@@ -28,7 +28,7 @@ class LiveOrchestrator(Account):
         return self._source()
 
     def initialize(self, source: Any) -> None:
-        """Store a new orchestrator, or bring one to the stored state.
+        """Store a new orchestrator, or restore the stored state.
 
         Raises:
             SessionNotFoundException: If there is no such session.
@@ -68,7 +68,7 @@ class LiveOrchestrator(Account):
         return rows[0] if rows else None
 
     def save(self, source: Any) -> Change:
-        """Keep up with what the orchestrator has reached."""
+        """Return the change that stores the orchestrator's present state."""
         revision = new_revision()
         parameters = (
             revision,

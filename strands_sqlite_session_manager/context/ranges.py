@@ -1,4 +1,4 @@
-"""Which messages an agent holds, told in terms of its history.
+"""Which messages an agent holds, in terms of its history.
 
 What an agent holds is often the end of its history. Sometimes it is not: messages may have been trimmed, summarized,
 pinned, edited or replaced. The column `context` of `agents` holds it as a JSON array of
@@ -7,8 +7,8 @@ pinned, edited or replaced. The column `context` of `agents` holds it as a JSON 
 - an object: a message that is not in the history, such as a summary;
 - `[first, null]`, always last: every message from this id on, including those yet to come.
 
-If the agent holds a message in another form than it was said (truncated, offloaded), the form is in the
-`edited_message` of the message's row.
+If the agent holds a message in another form than it was said (truncated, offloaded), that form is the `edited_message`
+of the message's row.
 """
 
 import json
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Source = int | str
 """Where a message is stored: its id in the history, or its JSON inside `context`."""
 Encode = Callable[["Message", str], str]
-"""Returns the JSON of a message; the second argument is its name in errors."""
+"""A function of a message and its name in errors; returns the message's JSON."""
 
 
 @dataclass
@@ -46,13 +46,13 @@ class Held:
         return len(self.sources)
 
     def add(self, message: "Message", copy: "Message", source: Source, *, position: int | None = None) -> None:
-        """Add a message behind the others.
+        """Add a message after the others.
 
         Args:
             message: The message.
-            copy: What it is now.
+            copy: A copy of it as it is now.
             source: Where it is stored.
-            position: How many there are before it; then it may be added again after an interrupt.
+            position: How many messages come before it; with it, an interrupted call may be repeated.
         """
         position = len(self) if position is None else position
         del self._exact[position:]
@@ -72,11 +72,11 @@ class Held:
         return zip(self.objects, self.sources, strict=True)
 
     def is_followed_by(self, messages: list["Message"], added: int = 0) -> bool:
-        """Tell whether a list is these messages, unchanged, with a number of others behind them.
+        """Return whether a list is these messages, unchanged, followed by `added` others.
 
         This is most of what an event costs an agent that holds thousands of messages. Any dict or list may have been
-        changed in place, so each is looked into, by C code that skips strings that are the same objects. To encode the
-        messages instead, and compare that, takes several times as long (`python -m tests.benchmarks conversations`).
+        changed in place, so each is compared, by C code that skips strings that are the same objects. Comparing the
+        encoded messages takes several times as long (`python -m tests.benchmarks conversations`).
         """
         if len(messages) != len(self) + added:
             return False
@@ -85,7 +85,7 @@ class Held:
 
 
 class Finder:
-    """Finds messages among those held before: by identity, or else by their tracking id, or else by their content."""
+    """Finds messages among those held before: by identity, else by tracking id, else by content."""
 
     def __init__(self, held: Held) -> None:
         self._copies = held.copies
@@ -129,7 +129,7 @@ def locate(
         encode: Returns the JSON of a message.
 
     Returns:
-        What it holds now, and the JSON of those messages of the history that it holds in another form than before.
+        What it holds now, and the JSON of the messages of the history whose form has changed, by their ids.
     """
     finder = Finder(before)
     now = Held()

@@ -1,8 +1,8 @@
-"""What an automatic context took out of an agent's messages, given back to it after a restart.
+"""Refills the stash of `context_manager="auto"` after a restart, from the history.
 
-With `context_manager="auto"`, Strands stashes every block of every message, and leaves previews and references in the
-agent's context. By default the stash is in memory, and ends with the process. Our history still has all of it: the
-stash of an agent that resumes is filled from there when it is first asked for something.
+With this context manager, Strands stashes every block of every message, and leaves previews and references in the
+agent's context. By default the stash is in memory and is lost with the process. Our history still has everything, so a
+resumed agent's stash is refilled from there when it is first read.
 """
 
 import asyncio
@@ -13,11 +13,11 @@ from strands.types.content import Message
 
 from .strands_private import ephemeral_stash, stash_entries, use_storage_of_stash
 
-_PAUSE = 200  # entries after which others on the event loop have their turn
+_PAUSE = 200  # entries after which other tasks of the event loop get to run
 
 
 class _FilledLater:
-    """The storage of a stash; like the one that it wraps, but filled before the first time that it is read."""
+    """The storage of a stash; like the one that it wraps, but filled before it is first read."""
 
     def __init__(self, storage: Any, read_history: Callable[[], list[Message]]) -> None:
         self._storage = storage
@@ -52,7 +52,7 @@ class _FilledLater:
 
 
 def refill(agent: Any, read_history: Callable[[], list[Message]]) -> None:
-    """Let the stash of an agent that resumed give back what it gave in the process before, if it is in memory.
+    """Let the in-memory stash of a resumed agent return what it returned in the process before.
 
     Args:
         agent: The agent.

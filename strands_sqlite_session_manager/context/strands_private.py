@@ -39,7 +39,7 @@ class StateVersion:
     internal_keys: tuple[str, ...]
 
     def in_child(self) -> "StateVersion":
-        """Give the state a new lock in a forked child, where nobody releases the old one; return an unknown version."""
+        """Replace the state's lock in a forked child, where no thread releases it; return an unknown version."""
         if hasattr(self.state, "_lock"):
             self.state._lock = threading.RLock()
         return replace(self, number=-1)
@@ -47,10 +47,10 @@ class StateVersion:
 
 @dataclass(frozen=True)
 class AgentColumns:
-    """What a session keeps of an agent beside its messages.
+    """What a session keeps of an agent besides its messages.
 
     Attributes:
-        values: The values of the columns of `agents`; without `state` if its stored version is the present one.
+        values: The values of the columns of `agents`; without `state` if its current version is already stored.
         version: The version of the state, or None where Strands does not count (before 1.30).
     """
 
@@ -59,7 +59,7 @@ class AgentColumns:
 
 
 def read_columns(agent: Any, stored: StateVersion | None) -> AgentColumns:
-    """Read what a session keeps of an agent, as `SessionAgent.from_agent` does, which copies the whole state.
+    """Return what a session keeps of an agent, like `SessionAgent.from_agent`, but without copying an unchanged state.
 
     Args:
         agent: The agent.
@@ -105,7 +105,7 @@ def restore_internal_state(agent: Any, internal_state: dict[str, Any]) -> None:
 
 
 def _is_early_bidi(agent: Any) -> bool:
-    """Tell whether an agent is a BidiAgent of an older version, which has ways of its own."""
+    """Return whether an agent is a BidiAgent of an older version, which has methods of its own."""
     return hasattr(SessionAgent, "from_bidi_agent") and not hasattr(agent, "conversation_manager")
 
 
@@ -138,7 +138,7 @@ def snapshot_storage(storage: Any) -> Any:
 
 
 def ephemeral_stash(agent: Any) -> Any:
-    """Return the stash of an agent with an automatic context; None if it has none, or if it outlives the process."""
+    """Return the stash of an agent with `context_manager="auto"`; None without one, or if it outlives the process."""
     manager: Any = getattr(agent, "context_manager", None)
     if manager is None or manager.stash is None or manager.stash_is_durable:
         return None
@@ -151,7 +151,7 @@ def use_storage_of_stash(stash: Any, wrap: Callable[[Any], Any]) -> None:
 
 
 def stash_entries(messages: list[Message]) -> dict[str, bytes]:
-    """Return what a stash holds when these messages have been added; not for a thread with an event loop."""
+    """Return what a stash holds once these messages are added; not for a thread with a running event loop."""
     from strands._context_manager.retrieval_tool import _track_retrieval_tool_use_ids
     from strands._context_manager.stash import Stash
     from strands.storage.in_memory_storage import InMemoryStorage
@@ -171,9 +171,9 @@ def stash_entries(messages: list[Message]) -> dict[str, bytes]:
 class Hooks:
     """Stands between upstream's `SessionManager.register_hooks` and an agent's hooks.
 
-    Upstream registers synchronous callbacks, which would keep an event loop waiting. For each message it registers an
-    append and then a sync; our append does what that sync would do. The sync after an invocation runs a second time
-    behind all other hooks, where hooks have an order, so that it sees what they change.
+    Upstream registers synchronous callbacks, which would block an event loop. For each message it registers an append
+    and then a sync; our append does both. If hooks have an order, the sync after an invocation runs again after all
+    other hooks, so that it sees what they change.
     """
 
     def __init__(
@@ -194,7 +194,7 @@ class Hooks:
             "AfterMultiAgentInvocationEvent": multi_agent_changed,
         }
         self._registered: set[Any] = set()
-        if hasattr(events, "MessageUpdatedEvent"):  # older versions do not tell
+        if hasattr(events, "MessageUpdatedEvent"):  # older versions do not have it
             hooks.add_callback(events.MessageUpdatedEvent, message_updated)
 
     def add_callback(self, event_type: Any, callback: HookCallback[Any], **kwargs: Any) -> None:
@@ -210,7 +210,7 @@ class Hooks:
 
 
 def manager_without_session(kind: type[_Manager], **attributes: Any) -> _Manager:
-    """Return a session manager that opened no session, for its store alone; its constructor would create one.
+    """Return a session manager without a session, for its store alone; its constructor would create one.
 
     Args:
         kind: The class of the manager.
@@ -237,7 +237,7 @@ def s3_session_path(manager: S3SessionManager, session_id: str) -> str:
 
 
 class StorageMarks(NamedTuple):
-    """What Strands looks for at a storage.
+    """The attributes that Strands looks for on a storage.
 
     Attributes:
         namespaced: The value of `_namespaced` of a storage whose keys have a prefix already.
