@@ -196,12 +196,17 @@ def test_long_work_shows_its_progress_on_a_terminal_and_nowhere_else(command: st
 # -- readers --
 
 
-@pytest.mark.parametrize("name", tier(["list", "show json", "search", "stats", "export", "check"], quick=["list"]))
+@pytest.mark.parametrize("name", tier([*READING, "attachments", "completion"], quick=["list", "storage get"]))
 def test_a_closed_pipe_is_no_error(name: str, db: Path) -> None:
+    arguments = {
+        **READING,
+        "attachments": ("attachments", "ship", "-o", str(db.parent / "pictures")),
+        "completion": ("completion", "bash"),
+    }
     read, write = os.pipe()
     os.close(read)
     ended = subprocess.run(
-        [*COMMAND, "--db", db, *READING[name]],
+        [*COMMAND, "--db", db, *arguments[name]],
         stdout=write,
         stderr=subprocess.PIPE,
         cwd=ROOT,

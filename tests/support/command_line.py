@@ -12,12 +12,16 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from strands_sqlite_session_manager import SQLiteSessionManager
+from strands_sqlite_session_manager.blobs import values
+from strands_sqlite_session_manager.blobs.blocks import cut
 from strands_sqlite_session_manager.cli import main
+from strands_sqlite_session_manager.database.database import Database
 
 from .conversations import IMAGE, build
 from .scripted_model import REDACT_INPUT, tool_use
@@ -33,12 +37,15 @@ READING: dict[str, tuple[str, ...]] = {
     "show": ("show", "ship"),
     "show markdown": ("show", "ship", "--format", "markdown"),
     "show json": ("show", "ship", "--json"),
+    "show context": ("show", "ship", "--context"),
     "search": ("search", "sail"),
     "search --json": ("search", "sail", "--json"),
     "usage": ("usage",),
     "usage --by": ("usage", "--by", "user_id", "--json"),
     "sql": ("sql", "SELECT text FROM transcript ORDER BY created_at"),
     "forks": ("forks", "ship"),
+    "storage list": ("storage", "list"),
+    "storage get": ("storage", "get", "notes/today"),
     "stats": ("stats",),
     "stats --json": ("stats", "--json"),
     "export": ("export", "--all"),
@@ -222,7 +229,7 @@ def _become_the_command(arguments: tuple[object, ...], streams: tuple[int, int, 
 
 
 def fill(path: Path) -> None:
-    """Store the sessions `ship`, with tools, an image and a redaction, and `island`, with two agents."""
+    """Store the sessions `ship`, with tools, an image and a redaction, and `island`, with two agents; and a value."""
     path.write_bytes(_filled())
 
 
@@ -239,4 +246,6 @@ def _filled() -> bytes:
         with SQLiteSessionManager("island", path, metadata={"user_id": "7"}) as manager:
             build(manager, "sand", agent_id="ada")("what is there?")
             build(manager, "palms", agent_id="bob")("and what else?")
+        with closing(Database(path)) as database:
+            database.transaction(lambda connection: values.write(connection, "notes/today", cut(b"fair winds")))
         return path.read_bytes()
