@@ -1,7 +1,7 @@
 """One connection to a database file: how it is opened, and how it behaves.
 
-A pragma that every writing connection needs is in `open_to_write`, one that users of the file choose in
-`Connection.apply`, and one that readers need as well in `open_read_only`, too.
+Pragmas that every writing connection needs are in `open_to_write`, those that users of the file choose in
+`Connection.apply`. Pragmas that readers need as well are also in `open_read_only`.
 """
 
 import os
@@ -25,7 +25,7 @@ OLDEST_SQLITE = (3, 35, 0)
 
 @dataclass(frozen=True)
 class Settings:
-    """How a user of a file wants its connections to behave.
+    """The connection settings that a user of a file chooses.
 
     Attributes:
         synchronous: FULL syncs every commit to the disk, NORMAL only checkpoints.
@@ -37,13 +37,13 @@ class Settings:
 
 
 class Connection:
-    """A connection, with what the pool needs to know of it.
+    """A connection, with what the pool needs to know about it.
 
     Attributes:
         raw: The connection itself.
-        lock: Held while it is at work. One thread uses it, but another may want to close it.
+        lock: Held while the connection is in use. Only one thread uses it, but another may want to close it.
         closed: Whether it was closed.
-        settings: How it behaves now; None is unknown.
+        settings: The settings that apply now; None means unknown.
     """
 
     def __init__(self, raw: sqlite3.Connection) -> None:
@@ -53,11 +53,11 @@ class Connection:
         self.settings: Settings | None = None
 
     def close(self) -> None:
-        """Close the connection once it is not at work."""
+        """Close the connection as soon as it is not in use."""
         hold(self.lock, self._close)
 
     def close_unless_busy(self) -> None:
-        """Close the connection, or leave it if it is at work."""
+        """Close the connection unless it is in use."""
         with suppress(sqlite3.OperationalError):
             hold(self.lock, self._close, timeout=0)
 
@@ -66,10 +66,10 @@ class Connection:
         self.raw.close()
 
     def apply(self, settings: Settings) -> None:
-        """Behave as the present user wishes; another one may have used the connection before."""
+        """Apply the present user's settings; another user may have had the connection before."""
         if settings != self.settings:
             self.wait_at_most(settings.timeout)
-            self.raw.execute(f"PRAGMA synchronous = {settings.synchronous}")  # which waits while a file is created
+            self.raw.execute(f"PRAGMA synchronous = {settings.synchronous}")  # this waits while a file is created
         self.settings = settings
 
     def wait_at_most(self, seconds: float) -> None:
@@ -78,7 +78,7 @@ class Connection:
         self.raw.execute(f"PRAGMA busy_timeout = {max(int(seconds * 1000), 0)}")
 
     def empty_wal(self) -> bool:
-        """Bring the write-ahead log into the file and cut it off; return False if readers or writers use it."""
+        """Checkpoint and truncate the write-ahead log; return False if readers or writers use it."""
         (busy, _, _) = self.raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         return not busy
 
@@ -88,8 +88,8 @@ def open_to_write(path: str, settings: Settings, connect: Connect | None) -> Con
 
     Args:
         path: The file, which exists, or `:memory:`.
-        settings: How the connection is to behave.
-        connect: What opens it; None takes `sqlite3`.
+        settings: The connection's settings.
+        connect: The function that opens it; None uses `sqlite3`.
 
     Raises:
         SessionException: If the file is not one of ours.
@@ -100,12 +100,12 @@ def open_to_write(path: str, settings: Settings, connect: Connect | None) -> Con
     connection = Connection(raw)
     try:
         raw.execute("PRAGMA foreign_keys = ON")
-        # Overwrites what is deleted with zeros. It must be on for every write: a later deletion does not find what an
-        # earlier write has left behind.
+        # Overwrites deleted content with zeros. It must be on for every write: a later deletion does not find what an
+        # earlier write left behind.
         raw.execute("PRAGMA secure_delete = ON")
         connection.apply(settings)
         schema.prepare(raw, path, settings.timeout, lambda: _keep_legacy(path, connect))
-        files.check_companions(path)  # once more, now that SQLite has them open
+        files.check_companions(path)  # again, now that SQLite has them open
     except BaseException as error:
         connection.close()
         raise_as_standard(raw, error)
@@ -130,7 +130,7 @@ def _keep_legacy(path: str, connect: Connect | None) -> str:
 
 
 def open_raw(path: str, connect: Connect | None) -> sqlite3.Connection:
-    """Open a file with `sqlite3`, or with a function that a user gave.
+    """Open a file with `sqlite3`, or with the `connect` function of a user.
 
     Raises:
         TypeError: If the function returns anything but a connection.
@@ -138,7 +138,7 @@ def open_raw(path: str, connect: Connect | None) -> sqlite3.Connection:
         sqlite3.Error: If SQLite fails.
     """
     if connect is None:
-        # A file that has vanished must not be created again: all could read it.
+        # SQLite must not recreate a file that has vanished: everyone could read it.
         name = path if path == files.MEMORY else files.uri(path, "mode=rw")
         return sqlite3.connect(name, uri=True, isolation_level=None, check_same_thread=False)
     try:
@@ -158,7 +158,7 @@ def open_raw(path: str, connect: Connect | None) -> sqlite3.Connection:
         _in_another_thread(lambda: check_sqlite(raw))
     except BaseException as error:
         raw.close()
-        if isinstance(error, raw.ProgrammingError):  # connections go from one thread to the next
+        if isinstance(error, raw.ProgrammingError):  # the pool hands connections from thread to thread
             raise errors.SessionException(
                 f"{path} | `connect` must open with check_same_thread=False: {error}"
             ) from error
@@ -167,7 +167,7 @@ def open_raw(path: str, connect: Connect | None) -> sqlite3.Connection:
 
 
 def check_sqlite(raw: sqlite3.Connection) -> None:
-    """Refuse an SQLite that is too old, or was built without what we need.
+    """Refuse a SQLite that is too old, or was built without what we need.
 
     Raises:
         SessionException: If it is.
@@ -198,14 +198,14 @@ def _in_another_thread(work: Callable[[], Any]) -> Any:
 
 
 def raise_as_standard(raw: sqlite3.Connection, error: BaseException) -> NoReturn:
-    """Raise an error of any driver as what `sqlite3` calls the same."""
+    """Raise an error of any driver as the `sqlite3` error of the same name."""
     if isinstance(error, raw.Error) and not isinstance(error, sqlite3.Error):
         raise getattr(sqlite3, type(error).__name__, sqlite3.DatabaseError)(*error.args) from error
     raise error
 
 
 def open_read_only(path: str, settings: Settings, connect: Connect | None) -> Connection:
-    """Open a file that is not written to, whether it could be or not.
+    """Open a file without ever writing to it, even if that is possible.
 
     Raises:
         SessionException: If the file is not one of ours, or SQLite would have to write before it can be read.
@@ -217,7 +217,7 @@ def open_read_only(path: str, settings: Settings, connect: Connect | None) -> Co
             Connection(raw).wait_at_most(settings.timeout)
             raw.execute("PRAGMA query_only = ON")
         if schema.read_version(raw, path) < schema.VERSION:
-            # An older layout is brought up to date in memory.
+            # An older schema is upgraded in memory.
             older = raw
             raw = sqlite3.connect(files.MEMORY, isolation_level=None, check_same_thread=False)
             with closing(older):
@@ -244,8 +244,8 @@ def _connect_read_only(path: str, timeout: float) -> sqlite3.Connection:
     effective = os.access in os.supports_effective_ids
     may_write = all(os.access(place, os.W_OK, effective_ids=effective) for place in (path, os.path.dirname(path)))
     if schema.has_content(f"{path}-journal"):
-        # Beside a rollback journal whose writer was killed, SQLite restores the file for its next reader. A legacy file
-        # can have one.
+        # If a killed writer left a rollback journal, SQLite restores the file for the next reader. Legacy files can
+        # have one.
         if not may_write:
             raise errors.SessionException(
                 f"{path} | a write was interrupted, and SQLite must undo it before the file can be read: open it once"
@@ -255,7 +255,7 @@ def _connect_read_only(path: str, timeout: float) -> sqlite3.Connection:
     try:
         return connect("mode=ro")
     except sqlite3.OperationalError as error:
-        # To read a file in WAL mode, SQLite creates an index beside it, for which a read-only medium has no room.
+        # To read a file in WAL mode, SQLite creates an index beside it, which it cannot do on a read-only medium.
         if may_write or "locked" in str(error):
             raise
         if schema.has_content(f"{path}-wal"):

@@ -1,4 +1,4 @@
-"""One user's access to a database file: every read and write goes through here, and every failure gets a name."""
+"""One user's access to a database file: all reads and writes go through here, and failures name the file."""
 
 import os
 import sqlite3
@@ -22,19 +22,19 @@ _T = TypeVar("_T")
 MAX_INTEGER = 2**63 - 1  # SQLite's
 
 FAILURES = (sqlite3.Error, OSError, UnicodeDecodeError, UnreadableError)
-"""What becomes a `SessionException` that names the file."""
+"""The errors that become a `SessionException` that names the file."""
 _WAL_WAIT = 0.1  # seconds that `empty_wal` waits for readers
 _PAUSE = 0.005
 
 
 class Database:
-    """A database file, opened; safe to use from any thread.
+    """An open database file; safe to use from any thread.
 
     Wherever an exception strikes, such as a `KeyboardInterrupt`, no transaction and no lock stays behind.
 
     Attributes:
         path: The file's absolute path, or `:memory:`.
-        connect: What opens connections; None is `sqlite3`.
+        connect: The function that opens connections; None uses `sqlite3`.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Database:
             db_path: See `files.resolve`.
             synchronous: FULL or NORMAL.
             timeout: Seconds to wait for other writers.
-            connect: Opens a connection to a path; None takes `sqlite3`.
+            connect: Opens a connection to a path; None uses `sqlite3`.
             read_only: Whether the file must exist, and must not be written to.
 
         Raises:
@@ -75,7 +75,7 @@ class Database:
         self.path = files.resolve(db_path)
         self._user = pool.User()
         self._pool = self._acquire_pool()
-        # It discards the user itself: a weak reference to this object may still count when the finalizer runs.
+        # It gets the user itself: a weak reference to this object could still count as alive when it runs.
         self._finalizer = weakref.finalize(self, pool.release, self._pool, self._user)
         self._finalizer.atexit = False  # handlers that run at exit may still use it
         self._is_closed = False
@@ -87,7 +87,7 @@ class Database:
         return self._translated(FORK_GATE.inside, acquire)  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        """Stop using the file; its connections are closed when nobody in the process uses it. May be repeated."""
+        """Stop using the file; its connections are closed once nothing in the process uses it. May be repeated."""
         self._is_closed = True
         self._finalizer()
 
@@ -119,7 +119,7 @@ class Database:
         Args:
             sql: The query.
             parameters: Its parameters.
-            decode: What to make of each row.
+            decode: Converts each row; None leaves it as it is.
 
         Raises:
             SessionException: If SQLite fails, or a row cannot be decoded.
@@ -132,16 +132,16 @@ class Database:
         return self._use(fetch)
 
     def snapshot(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Return what `work` returns, called with a connection that sees one moment throughout.
+        """Call `work` with a connection that sees one moment of the file throughout, and return its result.
 
-        It waits for no writer. Cursors must not outlive an exception, see `transactions.transact`.
+        It never waits for a writer. Cursors must not outlive an exception, see `transactions.transact`.
 
         Raises:
             SessionException: If SQLite fails, or a row cannot be decoded.
         """
 
         def look(connection: Connection) -> _T:
-            if connection.raw.in_transaction:  # of one moment already
+            if connection.raw.in_transaction:  # it sees one moment already
                 return work(connection.raw)
             return transact(connection.raw, "BEGIN", work)
 
@@ -153,8 +153,8 @@ class Database:
         Args:
             sql: The statement.
             parameters: Its parameters.
-            exists: What to say if the key is taken.
-            orphan: What to say if the row that this one belongs to does not exist.
+            exists: The message if the key is taken.
+            orphan: The message if the row that this one belongs to does not exist.
 
         Raises:
             SessionException: If SQLite fails, other writers take too long, or a constraint does not allow it.
@@ -169,7 +169,7 @@ class Database:
         return int(self.do(Write(execute, self.settings, is_statement=True)))
 
     def transaction(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
-        """Return what `work` returns, called with a connection in a transaction: all that it writes happens, or none.
+        """Call `work` with a connection in a transaction, and return its result; all of its writes happen, or none.
 
         Raises:
             SessionException: If SQLite fails, or other writers take too long.
@@ -199,13 +199,13 @@ class Database:
         return True
 
     def is_done(self, write: Write) -> bool:
-        """Tell whether a write that was queued took place, waiting for its outcome.
+        """Wait for the outcome of a queued write, and return whether it took place.
 
         Returns:
-            False also if that is unknown, because it was not queued or failed.
+            False also if this is unknown, because the write was not queued or failed.
 
         Raises:
-            DatabaseLockedException: If it is being written for longer than `timeout`.
+            DatabaseLockedException: If the write takes longer than `timeout`.
         """
         outcome = write.outcome
         if outcome is None:
@@ -233,7 +233,7 @@ class Database:
             )
 
     def empty_wal(self, patience: float = _WAL_WAIT) -> bool:
-        """Bring the write-ahead log into the file and cut it off, so that it holds nothing that was deleted.
+        """Checkpoint and truncate the write-ahead log, so that it holds nothing that was deleted.
 
         Args:
             patience: Seconds to wait for readers of an older view and for writers.
@@ -255,7 +255,7 @@ class Database:
             if time.monotonic() > end:
                 return False
             time.sleep(_PAUSE)  # SQLite does not wait for a checkpoint of another process
-        # A power failure must not bring back what was cut off.
+        # A power failure must not bring back the truncated content.
         self._translated(files.sync, f"{self.path}-wal")
         return True
 
@@ -264,8 +264,8 @@ class Database:
         return self._translated(self._pool.use, self.settings, work)  # type: ignore[no-any-return]
 
     def _check_open(self) -> None:
-        if self._is_closed:  # not: if the finalizer has run, which comes before the `__del__` of what uses this
-            raise errors.SessionException(f"{self.path} | was closed here")
+        if self._is_closed:  # not whether the finalizer has run: that comes before the `__del__` of what uses this
+            raise errors.SessionException(f"{self.path} | this object was closed; open the file again")
 
     def _refuse_within_transaction(self) -> None:
         """Refuse to write inside a transaction of the same thread: it could still be rolled back."""
@@ -283,7 +283,7 @@ class Database:
             raise self.failure(error) from error
 
     def failure(self, error: BaseException) -> Exception:
-        """Return the exception that tells a user what one of `FAILURES` means, with the error as its cause."""
+        """Return the exception that explains one of `FAILURES` to a user, with the error as its cause."""
         failure = errors.from_database(self.path, error, self.settings.timeout)
         failure.__cause__ = error
         return failure

@@ -1,4 +1,4 @@
-"""How an event loop waits for the database without standing still, and how others wait for a coroutine."""
+"""How an event loop waits for the database without blocking, and how threads wait for a coroutine."""
 
 import asyncio
 import os
@@ -12,13 +12,13 @@ from .locks import locked
 from .writers import Write
 
 _T = TypeVar("_T")
-_GRACE = 0.5  # seconds that a canceled task still waits for its write: there may be no later one to store the same
+_GRACE = 0.5  # seconds that a canceled task still waits for its write: no later one may store the same
 
 
 async def result_of(database: Database, write: Write) -> Any:
     """Return the result of a write that was queued.
 
-    If the task is canceled, the write still has a moment to happen; after that it is withdrawn.
+    If the task is canceled, the write still gets a short time to finish; after that it is withdrawn.
 
     Raises:
         SessionException: If SQLite fails, or other writers take too long.
@@ -36,7 +36,7 @@ async def result_of(database: Database, write: Write) -> Any:
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(ended(write), _GRACE)
         raise
-    finally:  # also when the event loop is given up with this task in it
+    finally:  # also when the event loop is abandoned with this task in it
         outcome.withdraw()
     if isinstance(outcome.error, FAILURES):
         raise database.failure(outcome.error) from outcome.error
@@ -57,7 +57,7 @@ async def ended(write: Write) -> None:
             end.set_result(None)
 
     def tell_loop() -> None:
-        with suppress(RuntimeError):  # it was closed meanwhile
+        with suppress(RuntimeError):  # the loop was closed meanwhile
             loop.call_soon_threadsafe(tell)
 
     write.outcome.call_back(tell_loop)
@@ -67,12 +67,12 @@ async def ended(write: Write) -> None:
 async def in_thread(work: Callable[..., _T], *arguments: Any) -> _T:
     """Return what a function returns, called with the arguments in another thread.
 
-    The threads belong to no event loop: Strands runs a new one for each synchronous call, and to start and end threads
-    for each would take longer than most calls.
+    The threads belong to no event loop: Strands runs a new loop for each synchronous call, and starting and ending
+    threads for each loop would take longer than most calls.
     """
     try:
         future = asyncio.get_running_loop().run_in_executor(_threads, work, *arguments)
-    except RuntimeError:  # the interpreter shuts down, and starts no thread
+    except RuntimeError:  # the interpreter is shutting down and starts no threads
         return work(*arguments)
     return await future
 
@@ -91,7 +91,7 @@ def _new_threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(thread_name_prefix="strands-sqlite")
 
 
-_threads = _new_threads()  # it starts them when they are needed
+_threads = _new_threads()  # it starts threads when they are needed
 
 
 def _renew_threads() -> None:

@@ -21,8 +21,8 @@ def resolve(db_path: str | os.PathLike[str] | None) -> str:
     """Return the absolute path of the database file, or `:memory:`.
 
     Args:
-        db_path: The path given; None takes `STRANDS_SQLITE_DB_PATH`, and without that `./sessions.db`.
-            `~` is expanded and links are followed, so that one file has one name.
+        db_path: The path given; None takes `STRANDS_SQLITE_DB_PATH`, and without that `./sessions.db`. `~` is expanded
+            and links are followed, so that each file has one name.
 
     Raises:
         TypeError: If the path is not text.
@@ -45,7 +45,7 @@ def resolve(db_path: str | os.PathLike[str] | None) -> str:
     try:
         status = os.stat(path)
     except OSError as error:
-        if os.path.islink(named):  # whoever can plant one would choose where the conversations go
+        if os.path.islink(named):  # anyone who can plant one would choose where the conversations go
             raise errors.SessionException(f"{named} | a link to a file that does not exist") from error
         return path
     if not stat.S_ISREG(status.st_mode):
@@ -55,9 +55,9 @@ def resolve(db_path: str | os.PathLike[str] | None) -> str:
 
 
 def _refuse_url(given: str, source: str) -> None:
-    """Refuse what SQLAlchemy and others write for a file: it would become a file in folders of odd names.
+    """Refuse a URL, as SQLAlchemy and others write one for a file: it would create oddly named folders.
 
-    What follows the name of another store may hold a password, and is not repeated.
+    The URL of another store may hold a password, so the error repeats only its scheme.
     """
     url = re.match(r"(?i)(?:([a-z][a-z0-9+.-]+)://|(sqlite):/)([^?]*)", given)
     if url is None:
@@ -127,9 +127,9 @@ def create_private(path: str) -> None:
         missing.append(folder)
         folder = os.path.dirname(folder)
     for folder in reversed(missing):
-        with suppress(FileExistsError):  # another process created it at the same moment
+        with suppress(FileExistsError):  # another process created it meanwhile
             os.mkdir(folder, 0o700)
-            if os.lstat(folder).st_mode & 0o700 != 0o700:  # an umask can take from its owner, too
+            if os.lstat(folder).st_mode & 0o700 != 0o700:  # a umask can restrict the owner, too
                 os.chmod(folder, 0o700)
             sync(os.path.dirname(folder))
     with suppress(FileExistsError):
@@ -139,17 +139,17 @@ def create_private(path: str) -> None:
 
 def _close_private(descriptor: int) -> None:
     if os.name == "posix":
-        os.fchmod(descriptor, 0o600)  # an umask can take from its owner, too
+        os.fchmod(descriptor, 0o600)  # a umask can restrict the owner, too
     os.close(descriptor)
 
 
 def open_existing(path: str, flags: int) -> int:
-    """Open a file that exists and is not a link, which somebody may have put in its place; an `opener` of `open`."""
+    """Open an existing file, but not a link that another user may have put in its place; an `opener` for `open`."""
     return os.open(path, flags & ~os.O_CREAT | getattr(os, "O_NOFOLLOW", 0))
 
 
 def check_companions(path: str) -> None:
-    """Refuse files beside a database that SQLite would write to, if another user may have put them there to read along.
+    """Refuse files beside a database that SQLite would write to, if another user may have put them there to read them.
 
     Raises:
         SessionException: If there is a link, a file that belongs neither to the database's owner nor to us, or a file
@@ -171,7 +171,7 @@ def check_companions(path: str) -> None:
 
 @contextmanager
 def new_file(path: str) -> Iterator[str]:
-    """Provide a file to write, readable by its owner only, that gets its name once it is complete and on the disk.
+    """Yield a path to write to, readable by its owner only; the file gets its name once it is complete and on disk.
 
     Args:
         path: The name, which must be free.
@@ -182,7 +182,7 @@ def new_file(path: str) -> Iterator[str]:
     """
     if os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
-    # Beside its place, so that it can get there in one step.
+    # In the same folder, so that one step can give it its name.
     descriptor, partial = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".new-", suffix=".partial")
     _close_private(descriptor)
     try:
@@ -197,7 +197,7 @@ def _publish(partial: str, path: str) -> None:
     with open(partial, "rb+", opener=open_existing) as file:
         os.fsync(file.fileno())
     if os.name == "nt":
-        os.rename(partial, path)  # which does not overwrite there
+        os.rename(partial, path)  # does not overwrite on Windows
         return
     try:
         os.link(partial, path)
@@ -209,7 +209,7 @@ def _publish(partial: str, path: str) -> None:
 
 
 def sync(path: str) -> None:
-    """Wait until a file, or the names in a folder, are on the disk; do nothing if it does not exist."""
+    """Wait until a file, or the names in a folder, are on disk; do nothing if it does not exist."""
     if os.name == "nt":  # Windows syncs only files that are open for writing
         return
     try:

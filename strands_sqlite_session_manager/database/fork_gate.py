@@ -1,13 +1,13 @@
-"""Keeps `os.fork` and open databases apart.
+"""Makes `os.fork` safe: no database is open at the moment of a fork.
 
 SQLite forbids carrying a connection across a fork, and leaving it alone in the child is not enough: the library keeps
 its record of file locks per process, and a child inherits the record without the locks. It would believe that it holds
-what it does not, and its parent could remove the write-ahead log under it. So nothing may be open at the moment of the
-fork: work in progress is waited for, everything is closed, and parent and child open what they need again.
+what it does not, and its parent could remove the write-ahead log under it. So a fork waits for work in progress and
+closes everything, and parent and child open again what they need.
 
-The locks of the connections cannot carry this. A thread that holds one may need another before it can finish, when the
-`progress` of a backup writes to a second file; a fork that had taken that one, and waits for the first, would wait
-forever. The gate tells work that goes on from work that begins, and holds up only the latter.
+Taking the locks of all connections would not do. A thread that holds one may need a second before it can finish, when
+the `progress` of a backup writes to a second file. A fork that holds the second and waits for the first would wait
+forever. The gate holds up only threads that begin work, not threads that already work.
 """
 
 import os
@@ -17,14 +17,14 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
-_PAUSE = 0.0005  # seconds between two looks, of a fork and of those who wait for it
+_PAUSE = 0.0005  # seconds between two checks, of a fork and of the threads that wait for it
 
 
 class ForkGate:
     """Lets any number of threads work on databases, and a fork wait until none does.
 
-    Passing takes no lock: a thread first says that it is inside and then looks for a fork; a fork does it the other way
-    round.
+    Entering takes no lock: a thread first registers as inside and then checks for a fork; a fork does these in reverse
+    order.
     """
 
     def __init__(self) -> None:
@@ -33,14 +33,14 @@ class ForkGate:
             os.register_at_fork(after_in_parent=self._open, after_in_child=self._reset)
 
     def around_fork(self, before: Callable[[], None], in_child: Callable[[], None]) -> None:
-        """Call back around every fork: before it, when no other thread is inside the gate, and in the child."""
+        """Call one function before every fork, once no other thread is inside the gate, and one in the child."""
         if hasattr(os, "register_at_fork"):
-            # What is registered last is called first before a fork: the gate closes, and then comes the callback.
+            # Before a fork, what was registered last runs first: the gate closes, and then the callback runs.
             os.register_at_fork(before=before, after_in_child=in_child)
             os.register_at_fork(before=self._close)
 
     def inside(self, work: Callable[..., _T], *arguments: Any) -> _T:
-        """Return what `work` returns, called with the arguments when no fork is under way.
+        """Call `work` with the arguments when no fork is under way, and return its result.
 
         A thread that is inside may enter again.
         """

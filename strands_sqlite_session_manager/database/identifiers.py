@@ -1,4 +1,4 @@
-"""What can be the id of a session, an agent, an orchestrator or a message."""
+"""Which ids of sessions, agents, orchestrators and messages are valid."""
 
 import os
 from functools import lru_cache
@@ -35,7 +35,7 @@ def validate_id(value: str, kind: str) -> str:
 
 
 def validate_message_id(value: int) -> int:
-    """Return a message id that SQLite can hold, and that another one can follow.
+    """Return a message id that SQLite can hold and that leaves room for the next one.
 
     Raises:
         ValueError: If it is not an integer, or out of range.

@@ -1,4 +1,4 @@
-"""Legacy files, those of the earlier community package of the same name, brought to our tables.
+"""Upgrades legacy files, those of the earlier community package with the same name, to our tables.
 
 A legacy file has four tables. Each has its keys, a `data` column with the JSON of Strands' `to_dict()`, and two
 `CURRENT_TIMESTAMP` columns.
@@ -17,7 +17,7 @@ _TABLES = (SESSIONS, AGENTS, MESSAGES, MULTI_AGENTS)
 
 
 def is_layout(connection: sqlite3.Connection) -> bool:
-    """Tell whether a database holds exactly the tables of a legacy file."""
+    """Return whether a database has exactly the tables of a legacy file."""
     tables = connection.execute(
         "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
     ).fetchall()
@@ -38,7 +38,7 @@ def move_in(connection: sqlite3.Connection) -> None:
     """Copy every row of the old tables into the new ones, and drop the old ones.
 
     Raises:
-        SessionException: If a row cannot be read, or belongs to no other; says which.
+        SessionException: If a row cannot be read, or its parent is missing; it names the row.
     """
     for table in _TABLES:
         for row in _rows(connection, table):
@@ -73,7 +73,7 @@ def _convert(table: Table, row: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return a row of a legacy table as a row of ours."""
     *keys, created_at, updated_at, data = row
     value = json.loads(data)
-    # The data of an orchestrator are its state alone; the others carry their own, exact, times.
+    # An orchestrator's data is its state alone; the others have their own, exact times.
     times = {} if table is MULTI_AGENTS else value
     ours = {
         **dict(zip(table.keys, keys, strict=True)),

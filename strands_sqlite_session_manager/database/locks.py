@@ -1,8 +1,8 @@
-"""Locks that stay held by nobody, wherever an exception strikes.
+"""Locks that are always released, wherever an exception strikes.
 
 `with lock:` has gaps: a signal handler that raises between the end of the block and the release leaves the lock held
-for good. Here the work is a function, and each release is tried twice, the second time for an exception that struck in
-the first. What is held is asked of the lock itself, since an exception can also strike before a variable has noted it.
+for good. Here the work is a function, and each release is tried twice, in case an exception strikes during the first.
+The lock itself says whether it is held, since an exception can also strike before a variable records it.
 """
 
 import sqlite3
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 _T = TypeVar("_T")
 
-# `threading.RLock` is a function in some versions of Python, and so no type.
+# `threading.RLock` is a function in some versions of Python, and so not a type.
 Lock = Any
 FOREVER = -1.0
 
@@ -23,21 +23,21 @@ def new_lock() -> Lock:
 
 
 def is_mine(lock: Lock) -> bool:
-    """Tell whether the calling thread holds a lock."""
-    return bool(lock._is_owned())  # what `threading.Condition` asks, too
+    """Return whether the calling thread holds a lock."""
+    return bool(lock._is_owned())  # `threading.Condition` calls it, too
 
 
 def hold(lock: Lock, work: Callable[..., _T], *arguments: Any, timeout: float = FOREVER) -> _T:
-    """Return what `work` returns, called with the arguments while the calling thread holds a lock.
+    """Call `work` with the arguments while the calling thread holds a lock, and return its result.
 
     Args:
-        lock: What `new_lock` returned. If the calling thread holds it already, it goes on holding it.
+        lock: What `new_lock` returned. If the calling thread already holds it, it keeps it.
         work: A function.
         *arguments: Its arguments.
-        timeout: Seconds to wait for the lock, 0 not to wait, `FOREVER` without end.
+        timeout: Seconds to wait for the lock; 0 does not wait, `FOREVER` waits without limit.
 
     Raises:
-        sqlite3.OperationalError: If the lock could not be had in time, worded as SQLite words it.
+        sqlite3.OperationalError: If the lock was not available in time, with SQLite's own message.
     """
     if lock._is_owned():
         return work(*arguments)
@@ -55,5 +55,5 @@ def hold(lock: Lock, work: Callable[..., _T], *arguments: Any, timeout: float = 
 
 
 def locked() -> sqlite3.OperationalError:
-    """Return what SQLite raises after waiting in vain for another writer, for a wait that was not SQLite's."""
+    """Return the error that SQLite raises when another writer keeps the database locked, for a wait of our own."""
     return sqlite3.OperationalError("database is locked")

@@ -1,7 +1,7 @@
-"""What becomes of a write that is queued.
+"""The outcome of a queued write.
 
-`concurrent.futures.Future` would do, but for its lock, which is written in Python: an interrupt can leave it held, and
-then the committer would wait for it, and all writers of the process for the committer. Here every step is one call of C
+`concurrent.futures.Future` would do, except that its lock is used from Python code: an interrupt can leave it held.
+Then the committer would wait for it, and all writers of the process for the committer. Here every step is one call of C
 code.
 """
 
@@ -12,12 +12,12 @@ from typing import Any
 
 
 class Outcome:
-    """Waits for a write's result, or withdraws the write before it has begun.
+    """Lets a writer wait for a write's result, or withdraw the write before it begins.
 
     Attributes:
         is_done: Whether the write ended, or was withdrawn.
         is_withdrawn: Whether it was withdrawn, and so will never happen.
-        error: What it raised; None if it did not, or has not ended.
+        error: What it raised; None if it raised nothing, or has not ended.
         result: What it returned.
     """
 
@@ -26,7 +26,7 @@ class Outcome:
         self.is_withdrawn = False
         self.error: BaseException | None = None
         self.result: Any = None
-        self._claim = [None]  # whoever takes it out decides: the committer to write, or the writer to withdraw
+        self._claim = [None]  # the first to pop it decides: the committer writes, or the writer withdraws
         self._end = threading.Lock()  # held until the write ends
         self._end.acquire()
         self._callbacks: list[Callable[[], object]] = []
@@ -43,12 +43,12 @@ class Outcome:
         return self.is_withdrawn
 
     def end(self, result: Any = None, error: BaseException | None = None) -> None:
-        """Tell what became of a write that has begun."""
+        """Set the result or the error of a write that has begun."""
         self.result, self.error = result, error
         self._finish()
 
     def fail(self, error: BaseException) -> None:
-        """Tell that a write failed, unless it has ended or was withdrawn."""
+        """Set the error of a write, unless it has ended or was withdrawn."""
         if not self.is_done and (not self._claim or self._take_claim()):
             self.end(error=error)
 
@@ -73,7 +73,7 @@ class Outcome:
 
     def _finish(self) -> None:
         self.is_done = True
-        with suppress(RuntimeError):  # it was released, and this is an interrupted `withdraw` again
+        with suppress(RuntimeError):  # already released: an interrupted `withdraw` is repeated
             self._end.release()
         for callback in self._callbacks:
             callback()

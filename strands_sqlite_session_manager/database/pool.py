@@ -1,4 +1,4 @@
-"""Connections: one for each busy thread and file, shared by everything in the process that uses the file."""
+"""Connection pools: one for each file, shared by all its users in the process, with a connection for each thread."""
 
 import atexit
 import os
@@ -27,7 +27,7 @@ _CLOSED: Any = object()
 
 
 class _Lease:
-    """A thread's claim on a connection, in its thread-local storage: it ends with the thread."""
+    """A thread's claim on a connection, in thread-local storage, so that it ends with the thread."""
 
     def __init__(self, connection: Connection, idle: "deque[Connection]") -> None:
         self.connection = connection
@@ -38,19 +38,19 @@ class _Lease:
 
 
 class User:
-    """Stands for an object that uses a pool, and may outlive it until it is released."""
+    """Stands for an object that uses a pool; it may outlive that object until it is released."""
 
 
 class Pool:
     """The connections of this process to one database file.
 
-    There are as many as threads were ever busy at once: when a thread ends, the next one takes its connection over.
+    There are as many as threads ever worked at once: when a thread ends, the next one takes over its connection.
 
     Attributes:
         path: The file.
-        connect: What opens connections; None is `sqlite3`.
-        users: Stand for the objects that use it; with the last one released, it is closed.
-        writers: Those who wait to write.
+        connect: The function that opens connections; None uses `sqlite3`.
+        users: Stand for the objects that use it; the pool is closed when the last one is released.
+        writers: The queue of writes.
     """
 
     def __init__(self, path: str, connect: Connect | None) -> None:
@@ -89,7 +89,7 @@ class Pool:
         if self.connect is None:
             schema.check_belongs_here(self.path, settings.timeout)
         waited = time.monotonic() - asked
-        if waited > _INSTANT:  # another thread, which failed, took its time
+        if waited > _INSTANT:  # another thread tried first, took a while and failed
             settings = replace(settings, timeout=max(settings.timeout - waited, 0.001))
         self._open_first(settings)
 
@@ -99,9 +99,9 @@ class Pool:
         self._identity = (status.st_ino, status.st_dev)
 
     def use(self, settings: Settings, work: Callable[..., _T], *arguments: Any) -> _T:
-        """Return what `work` returns, called with the calling thread's connection and the arguments.
+        """Call `work` with the calling thread's connection and the arguments, and return its result.
 
-        In the middle of such work, the same connection is used again, as it is. A fork waits for the end of the work.
+        A nested call uses the same connection, as it is. A fork waits until the work ends.
 
         Raises:
             SessionException: If the file is not the one that was opened.
@@ -124,7 +124,7 @@ class Pool:
                 )
             except Exception as error:
                 if "readonly" in str(error) and isinstance(error, connection.raw.Error):
-                    connection.close()  # SQLite could open it for reading only; the next one may be luckier
+                    connection.close()  # SQLite could open it only for reading; a new connection may be able to write
                 raise_as_standard(connection.raw, error)
             if result is not _CLOSED:
                 return result  # type: ignore[no-any-return]
@@ -139,7 +139,7 @@ class Pool:
     def _work(connection: Connection, settings: Settings, work: Callable[..., _T], arguments: tuple[Any, ...]) -> _T:
         if connection.closed:  # by another thread, before it could be locked
             return _CLOSED  # type: ignore[no-any-return]
-        roll_back(connection.raw)  # nothing is open, unless an interrupt was itself interrupted
+        roll_back(connection.raw)  # a transaction is open only if an interrupt was itself interrupted
         if connection.settings is not settings:
             connection.apply(settings)
         return work(connection, *arguments)
@@ -151,7 +151,7 @@ class Pool:
         return lease.connection
 
     def is_current(self) -> bool:
-        """Tell whether the path still leads to the file that was opened, or is being opened."""
+        """Return whether the path still leads to the file that was opened, or is being opened."""
         if self._identity is None:
             return True
         try:
@@ -171,19 +171,19 @@ class Pool:
         self.writers.rest()
 
     def close_idle(self) -> None:
-        """Close the connections that are not at work, without waiting; a later use opens new ones."""
+        """Close the connections that are not in use, without waiting; a later use opens new ones."""
         for connection in list(self._open):
             connection.close_unless_busy()
         self.writers.rest()
 
     def retire(self, settings: Settings) -> None:
-        """Make way for the pool of another file that has taken the place of this one's.
+        """Make way for the pool of a file that replaced this pool's file.
 
-        What is in the write-ahead log goes to the file that it belongs to, wherever that is now: SQLite would apply a
-        log that it finds beside a file to that file.
+        The write-ahead log is emptied into the old file, wherever that is now: otherwise SQLite would apply it to the
+        new file beside it.
 
         Raises:
-            SessionException: If the log is in use, so that it cannot be emptied.
+            SessionException: If the write-ahead log is in use and cannot be emptied.
             sqlite3.Error: If SQLite fails.
         """
         hold(self._lock, self._retire, settings)
@@ -202,11 +202,11 @@ class Pool:
             except Exception as error:
                 raise_as_standard(connection.raw, error)
         self._close()
-        self._identity = _NO_FILE  # with nothing open, the old one's can be given to another
+        self._identity = _NO_FILE  # with nothing open, the old file's identity can be reused
 
     @property
     def is_retired(self) -> bool:
-        """Whether it has made way for another pool."""
+        """Whether the pool has made way for another one."""
         return self._identity == _NO_FILE
 
     def _take_over(self) -> Connection | None:
@@ -238,7 +238,7 @@ class MemoryPool(Pool):
         self._open_another(settings)
 
     def is_current(self) -> bool:
-        """Tell that the database is the one that was opened."""
+        """Return True: nothing can replace a database in memory."""
         return True
 
     @property
@@ -254,7 +254,7 @@ class MemoryPool(Pool):
 
 
 class ReadOnlyPool(Pool):
-    """A file that is not written to, whether it could be or not."""
+    """A file that is never written to, even if that is possible."""
 
     def prepare(self, settings: Settings) -> None:
         """Open the file, which must exist."""
@@ -278,11 +278,11 @@ def acquire(user: User, path: str, settings: Settings, connect: Connect | None =
     """Return the pool of a file, opening it for the first user.
 
     Args:
-        user: Stands for who uses it, until it is released or garbage.
+        user: Stands for the object that uses the pool, until it is released or garbage-collected.
         path: The file's absolute path, or `:memory:`.
-        settings: How its connections are to behave.
-        connect: What opens them; None takes `sqlite3`.
-        read_only: Whether the file must not be written to; such a pool is its user's own.
+        settings: The settings of its connections.
+        connect: The function that opens them; None uses `sqlite3`.
+        read_only: Whether the file must not be written to; such a pool is not shared.
 
     Raises:
         OSError: If the place does not allow it.
@@ -331,9 +331,9 @@ def _share(user: User, path: str, settings: Settings, connect: Connect | None) -
 
 
 def release(pool: Pool, user: User) -> None:
-    """Take a user from a pool, and close the pool if nobody uses it any more.
+    """Remove a user from a pool, and close the pool if it was the last.
 
-    The garbage collector comes here, in any thread and at any moment: it must not wait for `_pools_lock`, whose holder
+    The garbage collector calls this in any thread and at any moment: it must not wait for `_pools_lock`, whose holder
     may wait for this thread.
     """
     pool.users.discard(user)
@@ -341,7 +341,7 @@ def release(pool: Pool, user: User) -> None:
     try:
         unused = hold(_pools_lock, _take_unused, timeout=0)
     except sqlite3.OperationalError:
-        return  # whoever releases a pool next closes this one, too
+        return  # the next release of a pool closes this one, too
     for closed in unused:
         closed.close()
 
@@ -372,7 +372,7 @@ def _renew_locks() -> None:
 
 @atexit.register
 def _close_idle() -> None:
-    """Close what nobody is using, so that SQLite removes its write-ahead logs; a later exit handler opens it again."""
+    """Close unused connections, so that SQLite removes its write-ahead logs; a later exit handler can reopen them."""
     for pool in list(_every_pool):
         pool.close_idle()
 

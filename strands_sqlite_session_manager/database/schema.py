@@ -12,7 +12,7 @@ from .tables import STORAGE_TABLES, TABLES
 from .transactions import transact
 from .views import VIEWS
 
-# "StSS": says in the file's header whose database it is (https://sqlite.org/pragma.html#pragma_application_id).
+# "StSS": marks the file as ours in its header (https://sqlite.org/pragma.html#pragma_application_id).
 APPLICATION_ID = 0x53745353
 PAGE_SIZE = 4096  # bytes; `python -m tests.benchmarks table` compares sizes
 
@@ -34,8 +34,8 @@ END
 """
 
 
-# Whatever writes to an agent or a message keeps what was there until the message that is the last one now was added.
-# Two changes behind one message are one: nobody can return to what was between them.
+# A write to an agent or a message keeps the old values as those until the present last message was added. Two changes
+# after one message count as one: nothing can return to what was between them.
 _AGENT_VERSION = """
 CREATE TRIGGER agents_version AFTER UPDATE OF state, conversation_manager_state, internal_state, context ON agents
 WHEN old.state <> new.state
@@ -73,7 +73,7 @@ WHEN old.edited_message IS NOT new.edited_message
     ON CONFLICT DO NOTHING;
 END
 """
-# What was said or redacted anew was so at every moment: nothing of the old text stays.
+# A rewritten or redacted message replaces its old text at every checkpoint.
 _NO_VERSIONS = """
 CREATE TRIGGER messages_rewritten AFTER UPDATE OF message, redact_message ON messages
 WHEN old.message IS NOT new.message OR old.redact_message IS NOT new.redact_message BEGIN
@@ -106,15 +106,15 @@ def _create(connection: sqlite3.Connection) -> None:
         legacy.move_in(connection)
 
 
-# Step N brings a file from version N to N + 1. Append to it; once a version was released, never change its step.
+# Step N upgrades a file from version N to N + 1. Append new steps; never change the step of a released version.
 MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create,)
 VERSION = len(MIGRATIONS)
 
 
 def check_belongs_here(path: str, timeout: float) -> None:
-    """Refuse another program's file, or one of a newer version, without touching it.
+    """Refuse another program's file, or one from a newer version, without touching it.
 
-    Opening a foreign database to write can already change it: SQLite recovers and checkpoints what it finds. So this
+    Merely opening a foreign database to write can change it: SQLite recovers and checkpoints what it finds. So this
     looks through a connection that cannot write.
 
     Args:
@@ -125,11 +125,11 @@ def check_belongs_here(path: str, timeout: float) -> None:
         SessionException: If the file is not a SQLite database, not one of ours, or too new.
     """
     if has_content(path + "-journal"):
-        return  # being created, or to be recovered first: `prepare` looks again after that
-    # The main file alone tells, unless its newest pages are still in the write-ahead log.
+        return  # it is being created, or must be recovered first: `prepare` looks again after that
+    # The main file alone is enough, unless its newest pages are still in the write-ahead log.
     immutable = ""
     if not has_content(path + "-wal"):
-        if _is_marked(path):  # ten times faster than to open it
+        if _is_marked(path):  # ten times faster than opening it
             return
         immutable = "&immutable=1"
     uri = files.uri(path, f"mode=ro{immutable}")
@@ -143,10 +143,10 @@ def check_belongs_here(path: str, timeout: float) -> None:
 
 
 def _is_marked(path: str) -> bool:
-    """Tell whether the header of a file says that it is ours, and of the current version."""
+    """Return whether the header of a file marks it as ours, with the current version."""
     with open(path, "rb", buffering=0, opener=files.open_existing) as file:
         header = file.read(100)
-    # At the places that https://sqlite.org/fileformat.html (1.3) gives.
+    # The offsets are from https://sqlite.org/fileformat.html (1.3).
     marks = (header[60:64], header[68:72])
     ours = (VERSION.to_bytes(4, "big"), APPLICATION_ID.to_bytes(4, "big"))
     return header.startswith(b"SQLite format 3\0") and marks == ours
@@ -161,8 +161,8 @@ def prepare(
         connection: A connection in autocommit mode whose busy timeout is set.
         path: The file's name, for errors.
         timeout: Seconds to wait for other processes that do the same.
-        keep_legacy: Saves a copy of a legacy file and returns its name; called before the file is upgraded, while
-            nobody else can write.
+        keep_legacy: Saves a copy of a legacy file and returns its name; called before the file is upgraded, while no
+            other process can write.
 
     Raises:
         SessionException: If the file is another program's, or was written by a newer version.
@@ -185,7 +185,7 @@ def prepare(
         try:
             transact(connection, "BEGIN IMMEDIATE", migrate)
         except BaseException:
-            # The old file is still there: with a copy for each attempt, a service that restarts would fill the disk.
+            # The old file is unchanged. If each failed attempt left a copy, a restarting service would fill the disk.
             with suppress(OSError, connection.Error):
                 if copies and read_version(connection, path) < VERSION:
                     os.unlink(copies[0])
@@ -194,13 +194,13 @@ def prepare(
 
 
 def read_version(connection: sqlite3.Connection, path: str) -> int:
-    """Return the schema version of a file; 0 is an empty file or a legacy one.
+    """Return the schema version of a file; 0 means an empty file or a legacy one.
 
     Raises:
         SessionException: If the file is another program's, or was written by a newer version.
     """
-    # Neither parses the schema, which takes longer than all else that opening a file does. In this order, because a
-    # file is marked as ours and gets its version in one transaction: the version belongs to the mark, or is newer.
+    # Neither pragma parses the schema, which takes longer than the rest of opening a file. The order matters: one
+    # transaction marks a file as ours and sets its version, so the version read second belongs to the mark or is newer.
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application_id == APPLICATION_ID and version >= 0:
@@ -211,7 +211,7 @@ def read_version(connection: sqlite3.Connection, path: str) -> int:
             )
         return int(version)
     if not connection.in_transaction:
-        # Another process may be creating or upgrading the file: look at one moment of it.
+        # Another process may be creating or upgrading the file: read both in one transaction.
         return transact(connection, "BEGIN", lambda connection: read_version(connection, path))
     (objects,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if application_id or version or (objects and not legacy.is_layout(connection)):
@@ -220,9 +220,9 @@ def read_version(connection: sqlite3.Connection, path: str) -> int:
 
 
 def _switch_to_wal(connection: sqlite3.Connection, path: str, timeout: float) -> None:
-    """Turn on write-ahead logging, with which readers and a writer work at the same time.
+    """Turn on write-ahead logging, so that readers and a writer work at the same time.
 
-    The switch needs the file for itself, and SQLite does not wait for that as it does for other locks.
+    The switch needs exclusive access to the file, and SQLite does not wait for that as it does for other locks.
     """
     deadline = time.monotonic() + timeout
     while True:
@@ -238,7 +238,7 @@ def _switch_to_wal(connection: sqlite3.Connection, path: str, timeout: float) ->
 
 
 def has_content(path: str) -> bool:
-    """Tell whether a file exists and is not empty."""
+    """Return whether a file exists and is not empty."""
     try:
         return os.path.getsize(path) > 0
     except FileNotFoundError:

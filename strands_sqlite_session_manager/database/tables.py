@@ -1,7 +1,7 @@
-"""The tables: their hand-written DDL, and what the rest of the code knows of their columns.
+"""The tables: their hand-written DDL, and what the rest of the code knows about their columns.
 
-Every table of a session has a rowid. Clustered by their keys, messages of more than 1 KB would spill to overflow pages
-and double the file (`python -m tests.benchmarks table` measures it).
+Every table of sessions has a rowid. Clustered by key, messages of more than 1 KB would spill to overflow pages and
+double the file (`python -m tests.benchmarks table` measures it).
 """
 
 import re
@@ -14,11 +14,11 @@ class Table:
 
     Attributes:
         name: Its name.
-        keys: The columns that identify a row, in a table of sessions the session's id first.
+        keys: The columns that identify a row; in tables of sessions, the session's id comes first.
         ddl: The statement that creates it, one column a line.
         json: The columns that hold JSON.
-        columns: All columns that hold what was stored, in order. Left out are those that SQLite or a trigger fills:
-            `sequence`, and `revision`, which guards a row and is not a part of it.
+        columns: All columns that hold stored content, in order. Columns that SQLite or a trigger fills are left out,
+            such as `sequence`, and so is `revision`, which guards a row and is not part of its content.
         insert: The statement that stores a row: one parameter for each of `columns`.
     """
 
@@ -37,8 +37,8 @@ class Table:
         object.__setattr__(self, "insert", f"INSERT INTO {self.name} ({', '.join(stored)}) VALUES ({parameters})")
 
 
-# `active_at` is the last activity, kept by triggers (`schema.py`). A fork knows the session that it is of, and the last
-# message that was copied if that was asked for; it stays a fork when the other is deleted.
+# `active_at` is the last activity, kept by triggers (`schema.py`). A fork names the session that it was forked from,
+# and the last copied message if one was asked for; it stays a fork when the original is deleted.
 SESSIONS = Table(
     "sessions",
     ("session_id",),
@@ -69,9 +69,9 @@ CREATE TABLE session_metadata (
 """,
 )
 
-# `revision` changes with every write but a plain append: a writer that knows another value is stale. It is random, so
-# that a deleted agent that was created again is not taken for the one before, and a writer knows its own.
-# `context` says which messages the agent holds, see `context/ranges.py`; NULL is unknown.
+# `revision` changes with every write except a plain append: a writer that knows another value is stale. It is random,
+# so that an agent that was deleted and created again is not mistaken for the old one, and a writer recognizes its own.
+# `context` says which messages the agent holds, see `context/ranges.py`; NULL means unknown.
 AGENTS = Table(
     "agents",
     ("session_id", "agent_id"),
@@ -132,9 +132,9 @@ CREATE TABLE multi_agents (
     json=frozenset({"state"}),
 )
 
-# What an agent had until a message was added to its history: a row for each message behind which something changed,
-# with the columns that did. A `context` that was NULL is `[]`. Triggers (`schema.py`) write this table and the next
-# one, and `context/checkpoints.py` reads them.
+# What an agent had until a message was added to its history: a row for each message after which something changed, with
+# the changed columns. A `context` that was NULL is `[]`. Triggers (`schema.py`) write this table and the next one, and
+# `context/checkpoints.py` reads them.
 AGENT_VERSIONS = Table(
     "agent_versions",
     ("session_id", "agent_id", "before_message_id"),
@@ -154,7 +154,7 @@ CREATE TABLE agent_versions (
     json=frozenset({"state", "conversation_manager_state", "internal_state", "context"}),
 )
 
-# In which form the agent held a message until another was added; NULL is as it was said.
+# The form in which the agent held a message until another was added; NULL means as it was said.
 MESSAGE_VERSIONS = Table(
     "message_versions",
     ("session_id", "agent_id", "message_id", "before_message_id"),
@@ -201,7 +201,7 @@ CREATE TABLE storage_blocks (
 """,
 )
 
-# Clustered by its key: its rows are a few bytes, and those of a value are read together.
+# Clustered by key: its rows are a few bytes, and the rows of a value are read together.
 STORAGE_PARTS = Table(
     "storage_parts",
     ("value_id", "position"),

@@ -1,4 +1,4 @@
-"""Transactions that end, wherever an exception strikes."""
+"""Transactions that always end, wherever an exception strikes."""
 
 import sqlite3
 from collections.abc import Callable
@@ -10,14 +10,14 @@ _T = TypeVar("_T")
 def transact(connection: sqlite3.Connection, begin: str, work: Callable[[sqlite3.Connection], _T]) -> _T:
     """Run statements as one transaction: all of them happen, or none.
 
-    The rollback is tried twice, as the release is in `locks.hold`. A cursor that is left half-way would keep its view
-    of the database even then: `work` fetches what it selects, or iterates over a cursor that no variable names, so
-    that it is gone with the iteration.
+    The rollback is tried twice, like the release in `locks.hold`. An unfinished cursor would keep its view of the
+    database even then. So `work` fetches all that it selects, or iterates over a cursor that no variable names, so that
+    it ends with the iteration.
 
     Args:
         connection: A connection in autocommit mode, outside a transaction.
         begin: `BEGIN` or `BEGIN IMMEDIATE`.
-        work: Called with the connection; what it returns is returned.
+        work: Called with the connection; its result is returned.
     """
     try:
         try:
@@ -32,6 +32,6 @@ def transact(connection: sqlite3.Connection, begin: str, work: Callable[[sqlite3
 
 
 def roll_back(connection: sqlite3.Connection) -> None:
-    """Roll back what is open; nothing happens outside a transaction."""
+    """Roll back the open transaction, if any."""
     if connection.in_transaction:
         connection.execute("ROLLBACK")

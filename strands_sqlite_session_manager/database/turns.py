@@ -1,13 +1,13 @@
-"""Processes take turns to write, in the order in which they come.
+"""Processes take turns to write, in order of arrival.
 
-SQLite lets a process that waits for another one sleep for up to 100 ms between two looks, so that with many processes
-some hardly get a chance. Here they queue in the kernel, for two locks on an empty file beside the database. One is the
-turn. The other is the head of the line: only who holds it waits for the turn, so that nobody who comes later can be
-faster. A process that is killed gives both back.
+In SQLite, a process that waits for another one sleeps for up to 100 ms between two attempts, so that with many
+processes some hardly get a chance. Here they queue in the kernel, for two locks on an empty file beside the database.
+One is the turn. The other is the head of the line: only its holder waits for the turn, so that no later process
+overtakes it. A killed process releases both.
 
-Only those queue whose commit waits for the disk (`FULL`); without that wait, a turn is over before it matters. The
-queue is a courtesy, and SQLite's own lock stays the one that counts: programs that know nothing of the queue are waited
-for as ever, and where there is no `fcntl`, as on Windows, there is no queue.
+Only writers whose commit waits for the disk (`FULL`) queue; without that wait, a turn is over before it matters. The
+queue is for fairness only. SQLite's own lock protects the file, also against programs that do not use the queue, and
+where there is no `fcntl`, as on Windows, there is no queue.
 """
 
 import os
@@ -22,21 +22,21 @@ except ImportError:
 
 _SUFFIX = "-queue"
 _TURN, _LINE = 0, 1  # bytes of the file that are locked
-_RELIED_ON = 0.05  # seconds for which a file that was there is taken to be there
+_RELIED_ON = 0.05  # seconds for which the file is assumed to still exist
 
 
 class Turns:
     """This process's place in the queue of a file; used by one thread at a time."""
 
     def __init__(self, path: str | None) -> None:
-        """Prepare to queue for a database; None is one that no other process can use."""
+        """Prepare to queue for a database; None means one that no other process can use."""
         self._path = None if path is None or fcntl is None else path + _SUFFIX
         self._descriptor: int | None = None
         self._is_ours = False
-        self._seen = 0.0  # when the file was still there
+        self._seen = 0.0  # when the file was last seen to exist
 
     def enter(self, *, wait: bool) -> bool:
-        """Take the turn, waiting for it or not; return whether it is ours."""
+        """Take the turn, waiting for it if asked to; return whether it is ours."""
         while self._path is not None:
             try:
                 if self._descriptor is None:
@@ -45,10 +45,10 @@ class Turns:
                 self._lock(self._descriptor, wait)
                 if self._is_there(self._descriptor):
                     return True
-                self.close()  # the last user removed the file, and others queue at a new one
+                self.close()  # the last user removed the file, and others lock a new one
             except BlockingIOError:
                 return False
-            except OSError:  # no right to the file, or no locks on this file system
+            except OSError:  # no permission, or a file system without locks
                 self.close()
                 return True
         return True
@@ -79,11 +79,11 @@ class Turns:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | nofollow, 0o600)
         except FileExistsError:
             found = os.lstat(path)
-            # Closing a file gives back all locks of the process on it: this must not be another one's second name.
+            # Closing a file releases all locks of the process on it, so this must not be another file's second name.
             if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
                 raise OSError(f"{path} is not a file of its own") from None
             return os.open(path, os.O_RDWR | nofollow)
-        # As SQLite does for its own files beside the database, also when it is an administrator who opens it.
+        # As SQLite does for its own files beside the database, even if root opens it.
         database = os.stat(path.removesuffix(_SUFFIX))
         os.fchmod(descriptor, database.st_mode & 0o666)
         if os.geteuid() == 0:
@@ -91,19 +91,19 @@ class Turns:
         return descriptor
 
     def leave(self) -> None:
-        """Give the turn back, if it may be ours."""
+        """Release the turn, if it may be ours."""
         if self._is_ours and self._descriptor is not None:
             fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
             self._is_ours = False
 
     def close(self) -> None:
-        """Stop queuing, giving back a turn that is ours; `enter` starts again."""
+        """Stop queuing, and release the turn if it is ours; `enter` starts again."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
 
     def remove(self) -> None:
-        """Stop queuing, and remove the file unless somebody writes at this moment."""
+        """Stop queuing, and remove the file unless another process is writing."""
         if self._path is not None and self._descriptor is not None:
             with suppress(OSError):
                 fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # all of it

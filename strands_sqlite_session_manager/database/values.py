@@ -1,11 +1,11 @@
-"""Values to JSON text and back, so that what goes in comes out equal.
+"""Converts values to JSON text and back, so that what goes in comes out equal.
 
-The form is upstream's (`strands.types.session`): plain JSON, with bytes as
-`{"__bytes_encoded__": true, "data": "<base64>"}`. What JSON would silently change (a tuple, a key that is not a
-string) is refused, and the error tells where it is.
+The form is upstream's (`strands.types.session`): plain JSON, with bytes as `{"__bytes_encoded__": true, "data":
+"<base64>"}`. What JSON would silently change (a tuple, a key that is not a string) is refused, and the error says where
+it is.
 
-An orchestrator's state arrives with some of its bytes in that form already, and must go back that way. Other bytes in
-it are marked with "raw" instead of true.
+An orchestrator's state arrives with some bytes already in that form, and must be returned that way. Other bytes in it
+are marked with "raw" instead of true.
 """
 
 import base64
@@ -30,7 +30,7 @@ _SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 
 class UnreadableError(Exception):
-    """A row holds something else than what was stored there; the message tells which row, and what is wrong."""
+    """A row holds something other than what was stored; the message names the row and says what is wrong."""
 
 
 class _UnstorableError(Exception):
@@ -41,7 +41,7 @@ class _UnstorableError(Exception):
         self.path: list[str | int] = []
 
     def inside(self, key: str | int) -> "_UnstorableError":
-        """Note that the value is inside another one, under this key."""
+        """Record that the value is inside another one, under this key."""
         self.path.append(key)
         return self
 
@@ -62,7 +62,7 @@ def exact_copy(value: Any, name: str, marker: Any = _UPSTREAM) -> Any:
         marker: What marks bytes, and so cannot be part of the value.
 
     Raises:
-        SessionException: If JSON would not give it back equal; tells where the culprit is.
+        SessionException: If JSON would not return it equal; it says where the bad value is.
     """
     try:
         return _copy(value, marker, _MAX_DEPTH)

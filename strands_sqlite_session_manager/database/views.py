@@ -4,8 +4,8 @@ SQLite's JSON functions abort a whole query at text that is not strict JSON, and
 views show no text for a message that holds them. Nor do they for one with a lone surrogate, which is not UTF-8 and
 would abort the query in Python.
 
-SQLite parses them whenever it opens the file, so what is long in them makes every start slower: they tell what is in
-the messages, and `sessions/usage.py` knows more.
+SQLite parses the views whenever it opens the file, so long ones make every start slower. They show only what is in the
+messages; `sessions/usage.py` knows more.
 
 The views are stored in each file: change them only with a new migration.
 """

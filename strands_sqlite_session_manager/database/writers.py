@@ -1,12 +1,12 @@
 """Writers of one process commit together.
 
-A writer with nobody in its way writes in its own thread, which costs nothing more. All others queue, and one thread,
-the committer, writes whatever waits as one transaction: while a commit is on its way to the disk, the next one
-fills. Every writer gets an outcome of its own, and gets it after the commit. A write that fails inside such a
-transaction is undone alone; a failed commit fails all of them.
+A writer without competition writes in its own thread, at no extra cost. All others queue, and one thread, the
+committer, writes everything that waits as one transaction: while a commit is on its way to the disk, the next one
+fills. Every writer gets its own outcome after the commit. A write that fails inside such a transaction is undone alone;
+a failed commit fails all of them.
 
-Processes take turns as well, see `turns`. What the queue holds can be withdrawn until the committer has the database's
-write lock: a writer that runs out of time, is interrupted or is canceled knows whether its write will happen.
+Processes take turns as well, see `turns`. A queued write can be withdrawn until the committer has the database's write
+lock. So a writer that runs out of time, is interrupted or is canceled knows whether its write will happen.
 """
 
 import sqlite3
@@ -24,15 +24,15 @@ from .outcome import Outcome
 from .transactions import roll_back, transact
 from .turns import Turns
 
-_IDLE = 5.0  # seconds after which a committer that nobody needs ends
-_STEP = 0.1  # seconds that the committer waits for another process before it looks who still waits
+_IDLE = 5.0  # seconds after which an idle committer ends
+_STEP = 0.1  # seconds that the committer waits for another process before it checks which writers still wait
 _COMMITTERS = {name: Settings(name, _STEP) for name in ("FULL", "NORMAL")}
-_TURN = 0.008  # seconds that a turn among the processes lasts; to switch between them takes time, too
+_TURN = 0.008  # seconds that a process's turn lasts; switching takes time, too
 _LINGER = 0.0005  # seconds to wait in a turn for the next write
-_REST = 0.05  # seconds to wait for the end of a turn in which nothing comes any more
+_REST = 0.05  # seconds to wait for the end of a turn in which nothing more arrives
 
 UseConnection = Callable[..., Any]
-"""Takes settings, a function, and arguments for it; calls it with the calling thread's connection and the arguments."""
+"""Takes settings, a function and its arguments; calls it with the calling thread's connection and the arguments."""
 
 
 @dataclass
@@ -41,9 +41,9 @@ class Write:
 
     Attributes:
         work: Called with a connection; its result is the write's.
-        settings: Its user's.
+        settings: The settings of its user.
         is_statement: Whether it is one statement, which needs no transaction of its own.
-        outcome: What becomes of it; None if it was not queued.
+        outcome: The outcome if the write was queued, otherwise None.
     """
 
     work: Callable[[sqlite3.Connection], Any]
@@ -68,7 +68,7 @@ class Writers:
         self.renew()
 
     def renew(self) -> None:
-        """Begin anew in a forked child: neither the holders of the locks nor the committer exist there."""
+        """Start over in a forked child, where neither the holders of the locks nor the committer exist."""
         self._turns.close()
         self.turn = new_lock()
         self._queue: SimpleQueue[_Queued] = SimpleQueue()
@@ -76,7 +76,7 @@ class Writers:
         self._committer: threading.Thread | None = None
 
     def rest(self) -> None:
-        """Leave the queue of processes until the next write, unless a thread goes on writing."""
+        """Leave the queue of processes until the next write, unless a thread keeps writing."""
         with suppress(sqlite3.OperationalError):
             hold(self.turn, self._turns.remove, timeout=_REST)
 
@@ -89,7 +89,7 @@ class Writers:
             Exception: What `work` raises; nothing was written.
         """
         if self._queue.empty():
-            # As in `locks.hold`, but for a lock that is not waited for.
+            # As in `locks.hold`, but without waiting for the lock.
             try:
                 try:
                     if self.turn.acquire(blocking=False) and (
@@ -108,7 +108,7 @@ class Writers:
             self.turn.release()
 
     def exclusively(self, settings: Settings, work: Callable[..., Any], *arguments: Any) -> Any:
-        """Do what must not be part of a transaction, such as VACUUM, while no other thread of the process writes.
+        """Run what must not be part of a transaction, such as VACUUM, while no other thread of the process writes.
 
         Raises:
             sqlite3.OperationalError: If others kept the database locked for the whole timeout.
@@ -116,7 +116,7 @@ class Writers:
         return hold(self.turn, self._use_connection, settings, work, *arguments, timeout=settings.timeout)
 
     def submit(self, write: Write) -> Outcome:
-        """Queue a write and return its outcome, for the caller to look at later; it never waits.
+        """Queue a write and return its outcome, for the caller to check later; it never waits.
 
         Raises:
             RuntimeError: If there is no committer and none can be started, because the interpreter shuts down.
@@ -161,7 +161,7 @@ class Writers:
             self._committer = committer
 
     def _commit(self) -> None:
-        """Run in the committer: write what waits, until nothing comes any more."""
+        """Run in the committer: write what waits, until nothing more arrives."""
         while True:
             try:
                 first = self._queue.get(timeout=_IDLE)
@@ -170,10 +170,10 @@ class Writers:
                     return
                 continue
             hold(self.turn, self._serve, first)
-            del first  # what was written is nobody's any more
+            del first  # drop the reference while waiting for the next write
 
     def _serve(self, first: _Queued) -> None:
-        """Take a turn among the processes, and write what waits and what comes until it is over."""
+        """Take this process's turn, and write what waits and what arrives until the turn is over."""
         batch = [first]
         try:
             if first[0].settings.synchronous == "FULL":
@@ -199,7 +199,7 @@ class Writers:
         return False
 
     def _commit_together(self, batch: list[_Queued]) -> None:
-        """Write all that waits as one transaction; a write in NORMAL can be part of one in FULL, not the other way."""
+        """Write all that waits as one transaction; a NORMAL write can join a FULL transaction, but not the reverse."""
         self._take(batch)
         is_full = any(write.settings.synchronous == "FULL" for write, _ in batch)
         synchronous = "FULL" if is_full else "NORMAL"
@@ -238,7 +238,7 @@ class Writers:
 
 
 def withdraw(write: Write) -> None:
-    """Take a write out of the queue again; the committer passes over it."""
+    """Withdraw a write from the queue; the committer skips it."""
     if write.outcome is not None:
         write.outcome.withdraw()
 
@@ -250,7 +250,7 @@ def _alone(connection: Connection, write: Write) -> Any:
 
 
 def _begin(raw: sqlite3.Connection, batch: list[_Queued]) -> bool:
-    """Begin a transaction as soon as no other process writes; return False if nobody waits for it any more."""
+    """Begin a transaction as soon as no other process writes; return False if no writer waits for it any longer."""
     while True:
         try:
             raw.execute("BEGIN IMMEDIATE")
@@ -264,7 +264,7 @@ def _begin(raw: sqlite3.Connection, batch: list[_Queued]) -> bool:
 
 
 def _write_each(raw: sqlite3.Connection, batch: list[_Queued]) -> list[tuple[Outcome, Any, BaseException | None]]:
-    """Do the writes of a batch in a transaction; return what to tell each after the commit: its result or its error."""
+    """Do the writes of a batch in a transaction; return the result or error to report to each after the commit."""
     results: list[tuple[Outcome, Any, BaseException | None]] = []
     for write, outcome in batch:
         if not outcome.begin():
@@ -277,7 +277,7 @@ def _write_each(raw: sqlite3.Connection, batch: list[_Queued]) -> list[tuple[Out
                 result = write.work(raw)
                 raw.execute("RELEASE one_of_many")
         except BaseException as error:
-            if not raw.in_transaction:  # SQLite gave up all of it: the disk is full, or fails
+            if not raw.in_transaction:  # SQLite rolled back everything: the disk is full, or fails
                 raise
             if not write.is_statement:
                 raw.execute("ROLLBACK TO one_of_many")
