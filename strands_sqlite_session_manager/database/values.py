@@ -15,7 +15,6 @@ import re
 from collections.abc import Callable
 from datetime import datetime, timezone
 from json.encoder import c_make_encoder, encode_basestring  # type: ignore[attr-defined]
-from operator import is_not
 from typing import Any
 
 from .. import errors
@@ -117,15 +116,22 @@ class _Number:
 def exactly(value: Any) -> Any:
     """Return what equals values that are the same as this one for JSON, and no others.
 
-    C code compares it. What holds no numbers is shared.
+    C code compares it, but for numbers. What holds none is shared with the value.
     """
+    if isinstance(value, (int, float)):
+        return _Number(value)
+    exact = value
     if isinstance(value, dict):
-        exact = {key: item if type(item) is str else exactly(item) for key, item in value.items()}
-        return exact if any(map(is_not, exact.values(), value.values())) else value
-    if isinstance(value, list):
-        items = [exactly(item) for item in value]
-        return items if any(map(is_not, items, value)) else value
-    return _Number(value) if isinstance(value, (int, float)) else value
+        for key, item in value.items():
+            if type(item) is not str and (exact_item := exactly(item)) is not item:
+                exact = dict(value) if exact is value else exact
+                exact[key] = exact_item
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            if type(item) is not str and (exact_item := exactly(item)) is not item:
+                exact = list(value) if exact is value else exact
+                exact[index] = exact_item
+    return exact
 
 
 def decode(text: str, *where: object) -> Any:

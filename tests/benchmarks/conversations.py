@@ -14,10 +14,16 @@ inserts the two messages and nothing else, which is not enough to resume exactly
 `S3SessionManager` do not resume exactly either. What waits for the disk is compared with bare SQLite and with ours in
 FULL, what does not with NORMAL. The server that speaks S3 runs on this machine: a real one is slower by the network.
 
+Every event compares what the agent holds with copies of what is stored. The other ways to find any change that JSON
+would show are to encode all messages and compare that with what it was. `==` alone does not tell 1 from 1.0.
+
 Figures are medians, with the quartiles in brackets.
 """
 
 import itertools
+import json
+import marshal
+import pickle
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -30,6 +36,9 @@ from strands import Agent
 from strands.agent.conversation_manager import NullConversationManager
 from strands.session.session_manager import SessionManager
 from strands.types.content import Message
+
+from strands_sqlite_session_manager.context.ranges import Held
+from strands_sqlite_session_manager.database.values import exact_copy
 
 from .filling import WINDOW, build_agent, conversation
 from .names import BARE, NOTHING, OURS, S3, WAITS, mode_of, waits, without_mode
@@ -113,6 +122,7 @@ def run(folder: Path, quick: bool, report: Report) -> None:
     report.chart(Chart("resume", heading, (COUNTED, "ms"), resumed, writes=False))
     heading = "A turn: time beyond the same turn without a session manager (less is better)"
     report.chart(Chart("turn", heading, (COUNTED, "ms"), continued, writes=True))
+    measure_comparing(1000 if quick else 5000, report)
 
 
 def measure_resuming(this: Conversation, rounds: int, report: Report) -> dict[str, Timing]:
@@ -156,6 +166,31 @@ def measure_turns(this: Conversation, rounds: int, report: Report) -> dict[str, 
     rows = sorted(_rows(timings), key=lambda row: row[1], reverse=True)
     report.table(f"A turn: {this}", header, rows, labels=2)
     return timings
+
+
+def measure_comparing(count: int, report: Report) -> None:
+    """Find out that no message has changed, half of which hold numbers."""
+    messages = list(itertools.islice(conversation(), count))
+    for number, message in enumerate(messages[1::2]):
+        usage = {"inputTokens": 1000 + number, "outputTokens": 300, "totalTokens": 1300 + number}
+        message["metadata"] = {"usage": usage, "metrics": {"latencyMs": 2000 + number, "timeToFirstByteMs": 700}}
+    held = Held()
+    for index, message in enumerate(messages):
+        held.add(message, exact_copy(message, "message"), index)
+    marshaled, pickled, text = marshal.dumps(messages, 2), pickle.dumps(messages), json.dumps(messages)
+    tasks: dict[str, Task] = {
+        "as an event does": lambda: held.is_followed_by(messages),
+        "`==` alone": lambda: messages == held.copies,
+        "`marshal.dumps`": lambda: marshal.dumps(messages, 2) == marshaled,
+        "`pickle.dumps`": lambda: pickle.dumps(messages) == pickled,
+        "`json.dumps`": lambda: json.dumps(messages) == text,
+    }
+    timings = measure({name: itertools.repeat(task) for name, task in tasks.items()}, 30, 1)
+    ours = timings["as an event does"]
+    rows = [(name, str(timing.spread(1000)), str(timing.ratio(ours))) for name, timing in timings.items()]
+    report.table(
+        f"Compare the {count:,} messages that an agent holds with what is stored", ("", "ms", "over ours"), rows
+    )
 
 
 def _resumptions(open_store: Open, build: Callable[[SessionManager | None], Agent]) -> Generator[Task, None, None]:
