@@ -1,7 +1,7 @@
 """Strands sessions in one local SQLite file.
 
-`SQLiteSessionManager` replaces Strands' `S3SessionManager` or `FileSessionManager`. `SQLiteSessionRepository` is the
-file as a whole: list, search, fork, delete, back up. `SQLiteStorage` replaces Strands' `S3Storage` or
+`SQLiteSessionManager` replaces Strands' `S3SessionManager` or `FileSessionManager`. `SQLiteSessionRepository` works on
+the file as a whole: list, search, fork, delete, back up. `SQLiteStorage` replaces Strands' `S3Storage` or
 `LocalFileStorage`, for snapshots, offloaded context and memory.
 
 The package's layers, from the top; each uses only those below it:
@@ -11,14 +11,14 @@ The package's layers, from the top; each uses only those below it:
 - `transfer`: JSON Lines, and copies between this store and others
 - `sessions`: one module for each operation on sessions
 - `context`: what an agent holds, kept exactly
-- `blobs`: bytes under keys, in blocks that they share
+- `blobs`: bytes under keys, in shared blocks
 - `database`: one SQLite file: schema, connections, transactions
 - `errors`: every exception
 
 `README.md` in this folder is the long version for contributors.
 
-Public names are imported on first use, and so is `errors`: importing `strands` takes most of a second, which a command
-that only reads the file can save.
+Public names are imported on first use, and so is `errors`: importing `strands` takes most of a second, which commands
+that only read the file save.
 """
 
 import sys
@@ -105,5 +105,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """List the public names, whether they were imported yet or not."""
+    """List the public names, whether or not they were imported yet."""
     return sorted({*globals(), *__all__})

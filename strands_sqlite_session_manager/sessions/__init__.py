@@ -1,1 +1,1 @@
-"""Operations on the sessions of a file, one module each. Only `records` imports Strands when it is loaded."""
+"""Operations on the sessions of a file, one module each. Only importing `records` imports Strands."""

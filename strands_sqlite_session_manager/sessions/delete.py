@@ -9,7 +9,7 @@ from ..database.database import Database
 from ..database.identifiers import validate_id
 from .listing import Filter
 
-_DELETING = 0.02  # seconds that one transaction of `delete_sessions` lasts; other writers wait for it
+_DELETING = 0.02  # seconds that a transaction of `delete_sessions` lasts; other writers wait for it
 _PAUSE = 0.01  # seconds between two of them, in which others write
 
 
@@ -46,10 +46,10 @@ def delete_sessions(database: Database, selected: Filter, progress: Callable[[in
 
 
 def _delete_some(connection: sqlite3.Connection, selected: Filter, session_ids: Sequence[str]) -> tuple[int, int]:
-    """Delete from the end of a list, for a moment, the sessions that are still selected.
+    """Delete sessions from the end of a list, for a short time, if they are still selected.
 
     Returns:
-        How many of the list were looked at, and how many of them were deleted.
+        How many sessions of the list were checked, and how many of them were deleted.
     """
     clauses, parameters = selected.condition("sessions")
     end = time.monotonic() + _DELETING

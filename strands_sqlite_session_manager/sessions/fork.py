@@ -83,7 +83,7 @@ def fork_session(
 
 
 class _Copying:
-    """Copies the rows of a session under a new id, in the order of storing."""
+    """Copies the rows of a session under a new id, in the order in which they were stored."""
 
     def __init__(self, connection: sqlite3.Connection, session_id: str, new_session_id: str) -> None:
         self._connection = connection
@@ -96,7 +96,7 @@ class _Copying:
         parameters: tuple[Any, ...] = (),
         replaced: Mapping[str, tuple[str, tuple[Any, ...]]] | None = None,
     ) -> None:
-        """Copy the rows of a table that meet a condition, some columns replaced by what SQL makes of the row."""
+        """Copy the rows of a table that meet a condition, with some columns replaced by SQL expressions."""
         replaced = replaced or {}
         session_id, new_session_id = self._ids
         names = table.columns[1:]
@@ -110,7 +110,7 @@ class _Copying:
 
 
 def agent_named(connection: sqlite3.Connection, session_id: str, agent_id: str | None) -> str:
-    """Return the id of a session's agent; None is the only one.
+    """Return the id of a session's agent; None means the only one.
 
     Raises:
         ValueError: If none is named and there are several.
@@ -119,7 +119,7 @@ def agent_named(connection: sqlite3.Connection, session_id: str, agent_id: str |
     agent_ids = ids_of(connection, "agents", session_id)
     if agent_id is None and len(agent_ids) > 1:
         raise ValueError(
-            f"agent_id | session {session_id} has several agents, name one: {', '.join(map(str, agent_ids))}"
+            f"agent_id | session {session_id} has several agents; name one of {', '.join(map(str, agent_ids))}"
         )
     if agent_id is None and agent_ids:
         return str(agent_ids[0])

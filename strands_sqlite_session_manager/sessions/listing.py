@@ -17,7 +17,7 @@ from .text import texts
 
 _PREVIEW = 100  # characters
 END_OF_TIME = "\U0010ffff"  # sorts after every other text
-_FEW = 2000  # sessions that are looked at one by one rather than sorted
+_FEW = 2000  # sessions that are checked one by one rather than sorted
 
 
 @dataclass(frozen=True)
@@ -28,16 +28,17 @@ class SessionSummary:
         session_id: The session's id.
         session_type: Strands' type of session, such as `AGENT`.
         created_at: When it was created, ISO 8601.
-        updated_at: Its last activity, ISO 8601: the newest thing that any of its agents or orchestrators did. Changing
+        updated_at: Its last activity, ISO 8601: when one of its agents or orchestrators last did something. Changing
             metadata is not activity.
         metadata: Its metadata.
-        agent_ids: Its agents, in the order of their creation.
-        multi_agent_ids: Its orchestrators, in the order of their creation.
-        message_count: How many messages its agents have together.
-        preview: The start of the first text that the user said, on one line; otherwise, of the task of an orchestrator.
-            Empty if there is none.
-        forked_from: The id of the session that this one is a fork of, which may have been deleted; None if it is none.
-        forked_through: The last message that the fork was asked to copy; None if all were.
+        agent_ids: The ids of its agents, in order of creation.
+        multi_agent_ids: The ids of its orchestrators, in order of creation.
+        message_count: The number of messages of all its agents.
+        preview: The start of the first text that a user wrote, or else of an orchestrator's task, on one line. Empty if
+            there is neither.
+        forked_from: The id of the session that this one was forked from, even if it was deleted since; None if it is no
+            fork.
+        forked_through: The id of the last message that the fork was asked to copy; None if it copied all.
     """
 
     session_id: str
@@ -55,7 +56,7 @@ class SessionSummary:
 
 @dataclass(frozen=True)
 class Filter:
-    """Selects sessions: those with these metadata whose last activity lies between two moments, both exclusive."""
+    """Selects sessions with some metadata, and last activity between two times, both exclusive."""
 
     metadata: Mapping[str, str | None]
     after: str = ""
@@ -68,11 +69,11 @@ class Filter:
         updated_after: datetime | str | None = None,
         updated_before: datetime | str | None = None,
     ) -> "Filter":
-        """Check what a caller asks for.
+        """Check a caller's arguments and return the filter.
 
         Raises:
-            TypeError: If the metadata hold anything but strings, or a moment is neither a datetime nor text.
-            ValueError: If a moment has no time zone, or is not ISO 8601.
+            TypeError: If the metadata holds anything but strings, or a time is neither a datetime nor text.
+            ValueError: If a time has no time zone, or is not ISO 8601.
         """
         return cls(
             check_metadata(metadata),
@@ -88,8 +89,8 @@ class Filter:
         if not self.metadata:
             return connection.execute(f"{select} {in_order}", (*parameters, limit, offset)).fetchall()
         key, count = self._rarest(connection)
-        # Two ways to the newest sessions with a value. Where the value is frequent, along the newest `_FEW` sessions of
-        # all; otherwise through all that have it, which must then be sorted.
+        # Two ways to find the newest sessions with a value. If it is frequent, walk along the newest `_FEW` sessions.
+        # Otherwise fetch all sessions that have it, and sort them.
         if count == _FEW and limit + offset < _FEW:
             is_new = (
                 "active_at >= coalesce((SELECT active_at FROM sessions ORDER BY active_at DESC LIMIT 1 OFFSET ?), '')"
@@ -128,7 +129,7 @@ class Filter:
 
 
 def check_range(limit: int | None, offset: int = 0) -> tuple[int, int]:
-    """Return a limit and an offset as SQLite takes them; a limit of None is all.
+    """Return a limit and an offset as SQLite takes them; a limit of None means all.
 
     Raises:
         TypeError: If one is not an integer.
@@ -199,7 +200,7 @@ def summarize(connection: sqlite3.Connection, session_id: str) -> SessionSummary
 
 
 def ids_of(connection: sqlite3.Connection, table: str, session_id: str) -> list[str]:
-    """Return the ids of a session's `agents` or `multi_agents`, in the order of their creation."""
+    """Return the ids of a session's `agents` or `multi_agents`, in order of creation."""
     key = f"{table[:-1]}_id"
     rows = connection.execute(
         f"SELECT {key} FROM {table} WHERE session_id = ? ORDER BY created_at, {key}", (session_id,)
@@ -226,12 +227,12 @@ def _moment_of(beginning: tuple[str, str]) -> str:
 
 
 def preview_of(message: Any) -> str:
-    """Return the start of what a message says, on one line."""
+    """Return the start of a message's text, on one line."""
     return " ".join(texts(message).split(None, _PREVIEW)[:_PREVIEW])[:_PREVIEW]
 
 
 def moment(value: datetime | str, name: str) -> str:
-    """Return a moment as the file holds it."""
+    """Return a time in the form in which the file holds it."""
     found = value
     if isinstance(value, str):
         try:

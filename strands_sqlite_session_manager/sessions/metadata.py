@@ -1,4 +1,4 @@
-"""Session metadata: string values under string keys, a row each."""
+"""Session metadata: string values under string keys, one row for each."""
 
 import sqlite3
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ def check_metadata(metadata: Mapping[str, str | None] | None, *, removable: bool
     """Return metadata as a dict of plain strings.
 
     Args:
-        metadata: What a caller gave. None is empty, but for changes.
-        removable: Whether they are changes, in which a value of None removes its key.
+        metadata: The caller's metadata. None means empty, except for changes.
+        removable: Whether these are changes, in which the value None removes a key.
 
     Raises:
         TypeError: If it is not a mapping, or holds anything but strings.
@@ -68,7 +68,7 @@ def read_metadata(connection: sqlite3.Connection, session_id: str) -> dict[str, 
     """Return the metadata of a session, in the order in which the keys were added.
 
     Raises:
-        UnreadableError: If they are not text, because another program or damage changed them.
+        UnreadableError: If they are not text, because another program or damage to the file changed them.
     """
     rows = connection.execute(
         "SELECT key, value FROM session_metadata WHERE session_id = ? ORDER BY rowid", (session_id,)
@@ -79,10 +79,10 @@ def read_metadata(connection: sqlite3.Connection, session_id: str) -> dict[str, 
 
 
 def condition(metadata: Mapping[str, str | None], table: str) -> tuple[str, list[str | None]]:
-    """Return a condition on the sessions of a table that holds where the metadata have these values.
+    """Return a condition that selects the rows of a table whose session has this metadata.
 
     Returns:
-        SQL that follows other conditions, and its parameters.
+        SQL to append to other conditions, and its parameters.
     """
     if not metadata:
         return "", []
@@ -91,5 +91,5 @@ def condition(metadata: Mapping[str, str | None], table: str) -> tuple[str, list
 
 
 def _times(term: str, count: int) -> str:
-    """Return a condition repeated, as a balanced tree: SQLite refuses one that is more than 1,000 levels deep."""
+    """Return a condition repeated, as a balanced tree: SQLite refuses expressions more than 1,000 levels deep."""
     return term if count == 1 else f"({_times(term, count // 2)} AND {_times(term, count - count // 2)})"

@@ -15,12 +15,12 @@ class Node:
 
     Attributes:
         node_id: Its id.
-        status: Such as `completed`, `failed` or `interrupted`; `pending` if it comes next.
+        status: A status such as `completed`, `failed` or `interrupted`; `pending` if the node comes next.
         runs: How often it ran.
         milliseconds: How long its last run took, or None if that is not known.
         total_tokens: The tokens of its last run, or None.
-        message: What it said last, as a message; None if it said nothing.
-        error: What it failed with, if it failed.
+        message: Its last answer, as a message; None if it said nothing.
+        error: The error that it failed with, if it failed.
         nodes: Its own nodes, if it is an orchestrator.
     """
 
@@ -40,10 +40,10 @@ class Orchestrator:
 
     Attributes:
         multi_agent_id: Its id.
-        kind: `graph`, `swarm` or what another one calls itself.
-        status: As of a node.
+        kind: `graph`, `swarm`, or what another kind calls itself.
+        status: Its status, as for a node.
         task: What it was asked to do, as a message of the user.
-        nodes: Its nodes, in the order in which they first ran; then those that come next.
+        nodes: Its nodes, in the order in which they first ran, then those that come next.
         updated_at: When it was last stored, ISO 8601.
     """
 
@@ -56,7 +56,7 @@ class Orchestrator:
 
 
 def orchestrators_of(connection: sqlite3.Connection, session_id: str) -> list[Orchestrator]:
-    """Return the orchestrators of a session, in the order of their creation.
+    """Return the orchestrators of a session, in order of creation.
 
     Raises:
         UnreadableError: If a state cannot be read.
@@ -103,7 +103,7 @@ def orchestrator(session_id: str, multi_agent_id: str, text: str, updated_at: st
 
 
 def flat(nodes: tuple[Node, ...]) -> Iterator[Node]:
-    """Return nodes, each followed by its own."""
+    """Return nodes, each followed by its own nodes."""
     for node in nodes:
         yield node
         yield from flat(node.nodes)

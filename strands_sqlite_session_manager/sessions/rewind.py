@@ -36,7 +36,7 @@ def rewind_session(database: Database, session_id: str, through_message: int, ag
             f"UPDATE agents SET updated_at = ?, revision = random() >> 2 WHERE {_THIS}", (timestamp(), *keys)
         )
         deleted = connection.execute(f"DELETE FROM messages WHERE {_THIS} AND message_id > ?", (*keys, through_message))
-        # Behind the updates, which have kept what they replaced.
+        # After the updates, whose triggers have just stored the replaced values as versions.
         for table in ("agent_versions", "message_versions"):
             connection.execute(f"DELETE FROM {table} WHERE {_THIS} AND before_message_id > ?", (*keys, through_message))
         return deleted.rowcount

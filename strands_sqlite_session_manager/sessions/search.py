@@ -25,11 +25,11 @@ class MessageMatch:
     Attributes:
         session_id: The session's id.
         agent_id: The agent's id.
-        message_id: The message's id; None if a node of an orchestrator said it, or was asked: these have no messages of
-            their own. `agent_id` is then the node, or the orchestrator that was asked.
+        message_id: The message's id. None for the answer of an orchestrator's node, or for an orchestrator's task,
+            which are not messages of their own. `agent_id` is then the id of the node or the orchestrator.
         role: Who said it: `user` or `assistant`.
         created_at: When, ISO 8601.
-        snippet: The first place where the text was found, with some words around it, on one line.
+        snippet: The first place where the text was found, with some text around it, on one line.
     """
 
     session_id: str
@@ -50,9 +50,9 @@ def search_messages(
     limit: int | None = 50,
     between: tuple[str, str] = ("", END_OF_TIME),
 ) -> list[MessageMatch]:
-    """Return the messages in which a text was said; see `SQLiteSessionRepository.search_messages`.
+    """Return the messages that contain a text; see `SQLiteSessionRepository.search_messages`.
 
-    Here, it can have been said between two moments, both exclusive, in the form in which the file holds them.
+    `between` also limits when the messages were stored: two times, both exclusive, in the form of the file.
     """
     if not isinstance(text, str):
         raise TypeError(f"text=<{type(text).__name__}> | must be a string")
@@ -102,7 +102,7 @@ def _condition(table: str, metadata: Mapping[str, str | None], **ids: str | None
 def _matches_of_nodes(
     connection: sqlite3.Connection, text: str, metadata: Mapping[str, str | None], session_id: str | None
 ) -> list[MessageMatch]:
-    """Return where a text is in what orchestrators were asked and their nodes answered, the newest first."""
+    """Return the tasks of orchestrators, and the last answers of their nodes, that contain a text; newest first."""
     said, said_parameters = _contains(connection, text, "state")
     clauses, parameters = _condition("multi_agents", metadata, session_id=session_id)
     found = []
@@ -125,15 +125,15 @@ def _words(message: Any, *others: str | None) -> list[str]:
 
 
 def _contains(connection: sqlite3.Connection, text: str, said: str) -> tuple[str, list[str]]:
-    """Return a condition on the JSON of what may contain a text, and its parameters.
+    """Return a condition on the JSON of rows that may contain a text, and its parameters.
 
-    In the JSON, the text can also be the name of a key.
+    It can match too much: in the JSON, the text can also be a key.
     """
     written = encode(text, "text")[1:-1].casefold()
     connection.create_function("contains", 1, lambda json: written in json.casefold(), deterministic=True)
     if not written.isascii() or len(written) >= _LONGEST_PATTERN:
         return f"contains({said})", []
-    # LIKE is faster, but folds ASCII letters only; other characters can fold to these, such as the Kelvin sign to k.
+    # LIKE is faster, but folds only ASCII letters. Other characters can fold to these: the Kelvin sign folds to k.
     pattern = "%" + re.sub("([%_~])", r"~\1", written) + "%"
     is_not_ascii = f"length({said}) < length(CAST({said} AS BLOB))"
     return f"({said} LIKE ? ESCAPE '~' OR ({is_not_ascii} AND contains({said})))", [pattern]
@@ -160,7 +160,7 @@ def _snippet(said: str, folded: str) -> str:
 
 
 def _start(said: str, folded: str) -> int:
-    """Return where in a text the folded one begins; folding can change the length of what comes before it."""
+    """Return where in a text the folded text begins; folding can change the length of what comes before it."""
     at = said.casefold().index(folded)
     if len(said.casefold()) == len(said):
         return at

@@ -1,4 +1,4 @@
-"""What a message says, as plain text: for previews, searching and showing."""
+"""What a message says, as plain text, for previews, searches and `show`."""
 
 import json
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ _ATTACHMENTS = ("image", "document", "video", "audio")
 
 @dataclass(frozen=True)
 class Part:
-    """One content block of a message in words.
+    """One content block of a message, as text.
 
     Attributes:
         kind: `text`, `reasoning`, `call` (of a tool), `result` (of a tool) or `attachment`.
-        text: What was said; of a call, the JSON of the tool's input; of an attachment, `[image: png, 12 KB]`.
-        name: Of a call, the tool; of a result, its status, `success` or `error`; otherwise empty.
-        call_id: Of a call and its result, what Strands pairs them by; otherwise empty.
-        words: What a search looks at: the text, and of a call or a result every key and value by itself.
+        text: What was said; for a call, the JSON of the tool's input; for an attachment, such as `[image: png, 12 KB]`.
+        name: For a call, the tool; for a result, its status, `success` or `error`; otherwise empty.
+        call_id: For a call and its result, the id that pairs them; otherwise empty.
+        words: What a search looks at: the text, or every key and value of a call or a result.
     """
 
     kind: str
@@ -28,10 +28,10 @@ class Part:
 
 
 def parts(message: Any) -> Iterator[Part]:
-    """Return what each content block of a message says, in their order; blocks that say nothing are left out.
+    """Return what each content block of a message says, in order; blocks that say nothing are left out.
 
     Args:
-        message: A message as `codec.decode` returns it; one of another shape says nothing.
+        message: A message as `values.decode` returns it; one of another shape says nothing.
     """
     blocks = message.get("content") if isinstance(message, dict) else None
     for block in blocks if isinstance(blocks, list) else ():
@@ -41,7 +41,7 @@ def parts(message: Any) -> Iterator[Part]:
 
 
 def texts(message: Any) -> str:
-    """Return the plain text of a message, without tools, attachments and reasoning; it may be empty."""
+    """Return the plain text of a message, which may be empty, without tools, attachments and reasoning."""
     return "\n".join(part.text for part in parts(message) if part.kind == "text")
 
 
@@ -87,7 +87,7 @@ def _attachment(key: str, value: dict[str, Any]) -> str:
 
 
 def size(count: int) -> str:
-    """Return a number of bytes in words, such as `12 KB`; a KB has 1,024 bytes."""
+    """Return a number of bytes as text, such as `12 KB`; a KB has 1,024 bytes."""
     amount = float(count)
     for unit in ("bytes", "KB", "MB"):
         if amount < 1024:

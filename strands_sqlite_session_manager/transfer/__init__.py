@@ -1,1 +1,1 @@
-"""Sessions that leave the file, and come back: JSON Lines, and copies between this store and others."""
+"""How sessions enter and leave the file: JSON Lines, and copies between this store and others."""

@@ -29,9 +29,9 @@ class Content:
 
     Attributes:
         session: The session.
-        agents: Its agents, with their messages.
+        agents: Its agents, each with its messages.
         multi_agents: The states of its orchestrators, by their ids.
-        contexts: The columns `context` of agents, by their ids, where their conversation managers do not tell.
+        contexts: The columns `context` of agents, by their ids, where their conversation managers do not describe them.
     """
 
     session: Session
@@ -41,12 +41,12 @@ class Content:
 
     @property
     def message_count(self) -> int:
-        """How many messages its agents have together."""
+        """The number of messages of all its agents."""
         return sum(len(messages) for _, messages in self.agents)
 
 
 def database_of(repository: Any) -> Database | None:
-    """Return the SQLite file of one of our repositories or managers; None for anybody else's."""
+    """Return the SQLite file of one of our repositories or managers; None for any other."""
     database = getattr(repository, "_database", None)
     return database if isinstance(database, Database) else None
 
@@ -71,7 +71,7 @@ def read_content(
         return _read(source, session_id, agent_ids, multi_agent_ids)
     except (errors.SessionException, _UnlistedError):
         raise
-    except Exception as error:  # of any kind: every store fails in its own way
+    except Exception as error:  # of any type: every store fails in its own way
         problem, cause = errors.first_line(error), errors.harmless(error)
     raise errors.SessionException(f"Session {session_id} cannot be read: {problem}") from cause
 
@@ -81,7 +81,7 @@ class _UnlistedError(ValueError):
 
 
 def _store_of(repository: SessionRepository) -> SessionRepository:
-    """Return the store of a manager of files or S3, which can list what it holds; any other repository as it is."""
+    """Return the store of a file or S3 manager, which can list what it holds; return any other repository as it is."""
     if isinstance(repository, FileSessionManager):
         return FileSessionRepository(repository.storage_dir)
     if isinstance(repository, S3SessionManager):
@@ -96,7 +96,7 @@ def _read(
     multi_agent_ids: Sequence[str] | None,
 ) -> Content:
     store = _store_of(source)
-    if type(source) is FileSessionManager:  # a subclass may read its files in another way
+    if type(source) is FileSessionManager:  # a subclass may read its files differently
         source = store
     session = source.read_session(session_id)
     if session is None:
@@ -124,7 +124,7 @@ def _read(
 
 
 def as_log(content: Content) -> Content:
-    """Describe agents from snapshots so that they resume with the same messages by the rules of other stores."""
+    """Describe agents from snapshots so that they resume with the same messages under the rules of other stores."""
     agents = [
         _as_log(agent, messages) if agent.agent_id in content.contexts else (agent, messages)
         for agent, messages in content.agents
@@ -137,7 +137,7 @@ def _as_log(agent: SessionAgent, messages: list[SessionMessage]) -> tuple[Sessio
     if "removed_message_count" in state:
         state = {**state, "removed_message_count": 0}
     if state.get("summary_message") is not None:
-        if messages and messages[0].message == state["summary_message"]:  # which such a store puts in front itself
+        if messages and messages[0].message == state["summary_message"]:  # such a store puts it in front itself
             messages = [replace(message, message_id=number) for number, message in enumerate(messages[1:])]
         else:
             state = {**state, "summary_message": None}
@@ -148,7 +148,7 @@ def held(source: SessionRepository, session_id: str, content: Content) -> list[t
     """Return the agents of a session, each with the messages that it would resume with."""
     database = database_of(source)
     if database is not None:
-        # As they are, not as other stores want them.
+        # As the agent holds them, not as other stores want them.
         agents = [(read_agent(database, session_id, agent.agent_id) or agent) for agent, _ in content.agents]
         return [(agent, read_context(database, session_id, agent.agent_id)) for agent in agents]
     return [
@@ -204,9 +204,9 @@ def _with_text_times(record: Any) -> Any:
 def _for_other_stores(
     connection: sqlite3.Connection, session_id: str, agent: SessionAgent, messages: list[SessionMessage]
 ) -> tuple[SessionAgent, list[SessionMessage]]:
-    """Describe an agent so that it resumes with its context by the rules of other stores.
+    """Describe an agent so that it resumes with its context under the rules of other stores.
 
-    There, an agent resumes with its conversation manager's summary, and the messages after those it counts as removed,
+    There, an agent resumes with its conversation manager's summary, followed by the messages after the removed ones,
     each in its redacted form if it has one. An agent with any other context resumes as its conversation manager says.
     """
     keys = (session_id, agent.agent_id)

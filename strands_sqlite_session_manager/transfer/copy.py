@@ -32,27 +32,27 @@ def copy_session(
     """Copy a session from one Strands store to another.
 
     Between two SQLite files, everything is copied. Other stores get what they can hold: the session, its agents with
-    their state, the messages with their ids, redactions and times, and the states of orchestrators. Metadata stay
+    their state, the messages with their ids, redactions and times, and the states of orchestrators. Metadata stays
     behind. If an agent's context is the end of its history, with or without a summary in front, it resumes there with
-    the same conversation. Snapshots get what the agents hold, exactly, and none of the rest of the history; from
-    snapshots, that becomes the history. What only a snapshot has, such as `app_data`, stays behind with a warning.
+    the same conversation. Snapshots get exactly what the agents hold, without the rest of the history; from snapshots,
+    this becomes the history. What only a snapshot has, such as `app_data`, stays behind with a warning.
 
     Args:
         source: The store that has the session: any repository, or a session manager that is one.
-        target: The store to copy it to. A SQLite file gets all of it or nothing.
+        target: The store to copy it to. A SQLite file gets the whole session or nothing.
         session_id: The session's id.
-        agent_ids: Its agents. None asks the source: a SQLite file, files, S3, or any store with a `list_agents`. If you
-            pass them, a SQLite source is treated like any other store.
-        multi_agent_ids: Its orchestrators. None asks the source: a SQLite file, files or S3.
+        agent_ids: The ids of its agents. None asks the source, which must be a SQLite file, files, S3, or a store with
+            a `list_agents`. If you pass them, a SQLite source is treated like any other store.
+        multi_agent_ids: The ids of its orchestrators. None asks the source, which must be a SQLite file, files or S3.
         new_session_id: The id of the copy; None keeps the id.
-        progress: Called with the number of messages copied and the number of all messages.
+        progress: Called with the number of messages copied and the total number of messages.
 
     Raises:
         ValueError: If an id is not allowed, or the source cannot list the agents or orchestrators and they are not
             passed.
         SessionNotFoundException: If the session, or an agent or orchestrator that was passed, is not in the source.
         SessionExistsException: If the target has a session with this id.
-        SessionException: If reading or writing fails; the error tells what was written.
+        SessionException: If reading or writing fails; the error says what was written.
     """
     new_id = validate_id(session_id if new_session_id is None else new_session_id, "session")
     validate_id(session_id, "session")
@@ -109,7 +109,7 @@ def _copy_rows(source: Database, target: Database, session_id: str, new_id: str)
 
 
 def write_contents(target: Database, contents: Iterable[Content]) -> dict[str, Exception]:
-    """Store sessions in one transaction, each of them wholly or not at all.
+    """Store sessions in one transaction, each of them completely or not at all.
 
     Returns:
         The errors of those that could not be stored, by their ids.
@@ -163,7 +163,7 @@ def _exists(target: SessionRepository, session_id: str) -> bool:
 
 
 class _State:
-    """An orchestrator, as far as a store asks for it."""
+    """The part of an orchestrator that a store needs."""
 
     def __init__(self, multi_agent_id: str, state: dict[str, Any]) -> None:
         self.id = multi_agent_id

@@ -1,4 +1,4 @@
-"""The PostgreSQL store of `strands-postgresql-session-manager`, opened as a whole."""
+"""The PostgreSQL store of `strands-postgresql-session-manager`, as a repository."""
 
 import logging
 from dataclasses import replace
@@ -19,7 +19,7 @@ from .stores import StoreRepository
 class PostgresSessionRepository(StoreRepository):
     """All sessions in a database of `PostgresSessionManager`.
 
-    It creates no session, but the tables if they do not exist.
+    It creates the tables if they do not exist, but no session.
     """
 
     _use_instead = "PostgresSessionManager(session_id, engine)"
@@ -28,7 +28,7 @@ class PostgresSessionRepository(StoreRepository):
         """Connect to a database.
 
         Args:
-            url: As SQLAlchemy takes it: `postgresql://user:password@host/database`.
+            url: A SQLAlchemy URL: `postgresql://user:password@host/database`.
         """
         # Neither errors nor the manager's log may repeat what was said.
         self.engine = create_engine(url.replace("postgres://", "postgresql://", 1), hide_parameters=True)
@@ -89,7 +89,7 @@ class PostgresSessionRepository(StoreRepository):
 
 
 def _in_utc(record: Any) -> Any:
-    """Return a record with its times in UTC: the tables have no place for another offset."""
+    """Return a record with its times in UTC: the tables cannot store an offset."""
     times = {
         name: datetime.fromisoformat(getattr(record, name)).astimezone(timezone.utc).isoformat()
         for name in ("created_at", "updated_at")

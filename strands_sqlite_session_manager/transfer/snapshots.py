@@ -1,7 +1,7 @@
-"""Snapshots, as Strands' `SnapshotSessionManager` writes them, as a store that sessions are copied from and to.
+"""The snapshots of Strands' `SnapshotSessionManager`, as a store that sessions are copied from and to.
 
-A message log has the history, and a snapshot what an agent holds of it. So a session that comes from snapshots has no
-history but these messages, and one that goes there takes nothing else along.
+A snapshot has only the messages that an agent holds. So a session from snapshots has no other history, and a session
+copied to snapshots loses the rest of its history.
 """
 
 import json
@@ -36,7 +36,7 @@ _AGENT_DATA = {"messages", "state", "conversation_manager_state", *_INTERNAL}
 class SnapshotRepository(SessionRepository):
     """All sessions that `SnapshotSessionManager` keeps in a Strands `Storage`.
 
-    It reads sessions, and `copy_session` writes them. Snapshots are written whole, so single records cannot be.
+    It reads sessions, and `copy_session` writes them. Snapshots are written whole, so single records cannot be written.
 
     Example:
         ```python
@@ -49,11 +49,11 @@ class SnapshotRepository(SessionRepository):
         """Open a storage.
 
         Args:
-            storage: What you would pass to `SnapshotSessionManager`. A view that `namespace()` made is used as it is;
-                otherwise the sessions are where that manager has them, under `session/`.
+            storage: The storage that you would pass to `SnapshotSessionManager`. A view that `namespace()` returned is
+                used as it is; otherwise the sessions are where that manager keeps them, under `session/`.
 
         Raises:
-            ImportError: If this version of Strands has no snapshots; it tells which has.
+            ImportError: If this version of Strands has no snapshots; it names the version that has.
         """
         self._storage = snapshot_storage(storage)
 
@@ -68,7 +68,7 @@ class SnapshotRepository(SessionRepository):
         return sorted({key.partition("/")[0] for key in self._list("") if "/scopes/" in key})
 
     def list_agent_ids(self, session_id: str) -> list[str]:
-        """Return the ids of a session's agents that have a latest snapshot."""
+        """Return the ids of the agents of a session that have a latest snapshot."""
         return self._ids(session_id, "agent")
 
     def list_multi_agent_ids(self, session_id: str) -> list[str]:
@@ -123,7 +123,7 @@ class SnapshotRepository(SessionRepository):
         return state
 
     def left_behind(self, session_id: str) -> list[str]:
-        """Return what a message log cannot hold of a session, in words."""
+        """Return what a SQLite session cannot hold of a snapshot session, in words."""
         found: dict[str, None] = {}
         keys = self._list(f"{validate_id(session_id, 'session')}/")
         if any("/immutable_history/" in key for key in keys):
@@ -158,7 +158,7 @@ class SnapshotRepository(SessionRepository):
             multi_agents: The states of the orchestrators, by their ids.
 
         Raises:
-            SessionException: If the storage cannot be written; it tells what was.
+            SessionException: If the storage cannot be written; it says what was written.
         """
         written: list[str] = []
         for agent, messages in agents:
@@ -182,7 +182,7 @@ class SnapshotRepository(SessionRepository):
             "data": data,
             "app_data": {},
         }
-        # What an orchestrator keeps can hold bytes in their encoded form, which `encode` refuses as ambiguous.
+        # An orchestrator's state can hold bytes in their encoded form, which `encode` refuses as ambiguous.
         text = encode(snapshot, "snapshot") if scope == "agent" else json.dumps(encode_bytes_values(snapshot))
         key = _key(session_id, scope, id_)
         so_far = f". Written so far: {'; '.join(written) or 'nothing'}"
@@ -216,7 +216,7 @@ class SnapshotRepository(SessionRepository):
     def _call(work: Callable[[], Awaitable[_T]], failing: str, so_far: str = "") -> _T:
         try:
             return run(work)
-        except Exception as error:  # of any kind: every storage fails in its own way
+        except Exception as error:  # of any type: every storage fails in its own way
             problem, cause = errors.first_line(error), errors.harmless(error)
         raise errors.SessionException(f"{failing}: {problem}{so_far}") from cause
 
@@ -252,5 +252,5 @@ def _key(session_id: str, scope: str, id_: str) -> str:
 
 
 def _iso(time: str) -> str:
-    """Return a time in the form in which message logs write it."""
+    """Return a time in the form of Strands' sessions."""
     return time.replace("Z", "+00:00")

@@ -1,4 +1,4 @@
-"""The stores of Strands' own managers, opened as a whole: one of those managers would create a session."""
+"""The stores of Strands' own managers, as repositories: building such a manager would create a session."""
 
 import os
 from abc import abstractmethod
@@ -27,7 +27,7 @@ _SESSION, _AGENT, _MULTI_AGENT, _MESSAGE = "session_", "agent_", "multi_agent_",
 
 
 class StoreRepository(SessionRepository):
-    """All sessions of a store, through a session manager that has none open."""
+    """All sessions of a store, through a session manager without an open session."""
 
     _use_instead = "the store's own session manager"
 
@@ -50,7 +50,7 @@ class StoreRepository(SessionRepository):
         """Refuse to serve as the session manager of an agent, a Graph or a Swarm.
 
         Raises:
-            TypeError: Always; it names the managers that can.
+            TypeError: Always; it names the managers that can serve.
         """
         raise TypeError(
             f"{type(self).__name__} is a repository, not a session manager: pass {self._use_instead}, or copy the"
@@ -78,7 +78,7 @@ class StoreRepository(SessionRepository):
         return self._manager.read_agent(session_id, agent_id, **kwargs)  # type: ignore[no-any-return]
 
     def update_agent(self, session_id: str, session_agent: SessionAgent, **kwargs: Any) -> None:
-        """Replace what is stored of an agent."""
+        """Replace a stored agent."""
         self._manager.update_agent(session_id, session_agent, **kwargs)
 
     def create_message(self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any) -> None:
@@ -90,7 +90,7 @@ class StoreRepository(SessionRepository):
         return self._manager.read_message(session_id, agent_id, message_id, **kwargs)  # type: ignore[no-any-return]
 
     def update_message(self, session_id: str, agent_id: str, session_message: SessionMessage, **kwargs: Any) -> None:
-        """Replace what is stored of a message."""
+        """Replace a stored message."""
         self._manager.update_message(session_id, agent_id, session_message, **kwargs)
 
     def list_messages(
@@ -115,7 +115,7 @@ class StoreRepository(SessionRepository):
 class FileSessionRepository(StoreRepository):
     """All sessions in a folder of Strands' `FileSessionManager`.
 
-    It creates no session, and is a repository: give an agent a `FileSessionManager`.
+    It is a repository and creates no session: give an agent a `FileSessionManager`.
 
     Example:
         ```python
@@ -156,7 +156,7 @@ class FileSessionRepository(StoreRepository):
         folder = os.path.join(file_session_path(self._manager, session_id), "multi_agents")
         return _folders_if_any(folder, _MULTI_AGENT, "multi_agent.json")
 
-    # The manager's own methods take several times as long as reading and parsing the files.
+    # These do not use the manager's own methods, which take several times as long.
 
     def read_session(self, session_id: str, **kwargs: Any) -> Session | None:
         """Return a session, or None if there is none."""
@@ -196,7 +196,7 @@ class FileSessionRepository(StoreRepository):
 class S3SessionRepository(StoreRepository):
     """All sessions in a bucket of Strands' `S3SessionManager`.
 
-    It creates no session, and is a repository: give an agent an `S3SessionManager`.
+    It is a repository and creates no session: give an agent an `S3SessionManager`.
 
     Example:
         ```python
@@ -220,10 +220,10 @@ class S3SessionRepository(StoreRepository):
 
         Args:
             bucket: The bucket's name.
-            prefix: What the keys of the sessions begin with.
+            prefix: The prefix of the sessions' keys.
             region_name: The bucket's AWS region.
-            endpoint_url: The URL of another server that speaks S3.
-            client: A boto3 client for S3 to use, instead of one for this region and URL.
+            endpoint_url: The URL of another S3-compatible server.
+            client: A boto3 S3 client to use, instead of a new one for this region and URL.
         """
         self.bucket = bucket
         self.prefix = prefix
@@ -291,5 +291,5 @@ def _read(path: str) -> dict[str, Any]:
 
 
 def _open(path: str, flags: int) -> int:
-    """Open a file, but not a link: whoever can plant one would choose what is copied. Do not wait for a pipe."""
+    """Open a file, but not a link: anyone who can plant one could choose what is copied. Do not wait for a pipe."""
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
