@@ -39,10 +39,10 @@ _QUICK = 65536  # bytes that are cut into blocks in less than a thread takes to 
 class SQLiteStorage:
     """A Strands `Storage` on one SQLite file: snapshots, offloaded context, memory.
 
-    The file can be that of a `SQLiteSessionManager`: its backups have everything, and writers commit together. A value
-    that resembles the last one under its key, or another one, is stored at the cost of the difference.
+    The file can be that of a `SQLiteSessionManager`: its backups have everything, and writers commit together. If a
+    value resembles the last one under its key, or any other, only the difference is written.
 
-    It can be used from any thread and any event loop, pickled and copied, and need not be closed. An event loop never
+    You can use it from any thread and any event loop, pickle and copy it, and need not close it. An event loop never
     waits for the file.
 
     Example:
@@ -66,14 +66,14 @@ class SQLiteStorage:
         """Open a database file, creating or upgrading it as needed.
 
         Args:
-            db_path: The file. `~` is expanded, and missing folders are created. None takes the environment variable
-                `STRANDS_SQLITE_DB_PATH`, and `./sessions.db` if it is not set. `:memory:` is a database of this object
-                alone.
-            synchronous: With FULL, what was stored survives a power failure. NORMAL is faster; a power failure can
-                undo the last writes, but never damages the file.
+            db_path: The file. `~` is expanded, and missing folders are created. None uses the environment variable
+                `STRANDS_SQLITE_DB_PATH`, or `./sessions.db` if it is not set. `:memory:` is a database in memory,
+                private to this object.
+            synchronous: With FULL, what was stored survives a power failure. NORMAL is faster; a power failure can undo
+                the latest writes, but never damages the file.
             timeout: Seconds to wait for other writers, more than 0.
-            connect: Opens a connection to a path, for a driver that encrypts, such as `sqlcipher3`; None takes
-                `sqlite3`. It opens what `sqlite3.connect(path, check_same_thread=False)` would, with the key set.
+            connect: Opens a connection to a path, for a driver that encrypts, such as `sqlcipher3`; None uses
+                `sqlite3`. It returns what `sqlite3.connect(path, check_same_thread=False)` would, with the key set.
                 Everything in a process that uses a file at the same time must pass the same function.
 
         Raises:
@@ -92,7 +92,7 @@ class SQLiteStorage:
             self._ephemeral = storage_marks().ephemeral
 
     def close(self) -> None:
-        """Stop using the file, in all namespaces. Its connections are closed when nothing in the process uses them."""
+        """Stop using the file, in all namespaces; its connections are closed once nothing in the process uses them."""
         self._database.close()
 
     def __enter__(self: _Self) -> _Self:
@@ -114,7 +114,7 @@ class SQLiteStorage:
         return _reopen, (type(self), self._database.arguments(), self._prefix, hasattr(self, "_namespaced"))
 
     async def write(self, key: str, data: bytes) -> None:
-        """Store a value under a key, instead of what is there. It is stored whole, or not at all.
+        """Store a value under a key, replacing any value there. It is stored completely or not at all.
 
         Args:
             key: The key. Runs of `/` count as one, and those at its ends as none.
@@ -148,7 +148,7 @@ class SQLiteStorage:
             return await self._look(self._recent.read, stored_key)
 
     async def delete(self, key: str) -> None:
-        """Delete a key with its value; nothing happens if it is not there.
+        """Delete a key with its value; do nothing if the key does not exist.
 
         What is deleted is overwritten in the file, and leaves the write-ahead log at the next checkpoint.
 
@@ -166,7 +166,7 @@ class SQLiteStorage:
         """Return the keys with a prefix, in ascending order.
 
         Args:
-            query: The prefix. It can end in the middle of a part of a key, and is told apart by case.
+            query: The prefix. It can end in the middle of a part of a key, and is case-sensitive.
 
         Raises:
             StorageError: If the prefix holds a backslash or a part `..`, or the file cannot be read.
@@ -176,9 +176,9 @@ class SQLiteStorage:
             return [key[len(self._prefix) :] for key in keys]
 
     async def search(self, query: str) -> "builtins.list[StorageSearchResult]":
-        """Return the values that hold words of a query, ranked as Strands' keyword search ranks them, best first.
+        """Return the values that contain words of a query, ranked as by Strands' keyword search, best first.
 
-        It reads the values of this namespace, and no others.
+        It reads only the values of this namespace.
 
         Args:
             query: The query.
@@ -190,7 +190,7 @@ class SQLiteStorage:
             return await in_thread(search, self._database, self._prefix, query)
 
     def namespace(self: _Self, prefix: str) -> _Self:
-        """Return a storage of the keys below a prefix, which it takes and gives without the prefix.
+        """Return a view of the keys below a prefix, which it accepts and returns without the prefix.
 
         Args:
             prefix: The prefix; a `/` is added to it.

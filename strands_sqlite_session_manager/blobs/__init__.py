@@ -1,1 +1,1 @@
-"""Bytes under keys, in blocks that they share: what Strands calls a storage."""
+"""Bytes under keys, in shared blocks: what Strands calls a storage."""

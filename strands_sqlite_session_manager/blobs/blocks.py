@@ -1,10 +1,10 @@
-"""How a value is cut into blocks, so that its next version shares those that did not change.
+"""How a value is cut into blocks, so that its next version shares the unchanged ones.
 
 Strands saves a conversation by handing over all of it as one JSON document, again and again. Its front says when it was
-saved, a new message shifts everything behind the messages, and a conversation manager removes messages in front. Blocks
-of a fixed size would share nothing behind the first place that shifts. So the bytes themselves say where a block ends:
-in front of a text, where a checksum of what surrounds that place is the smallest far and wide. Behind a change, the
-cuts soon fall into the same places again.
+saved, a new message shifts everything after the messages, and a conversation manager removes messages in front. Blocks
+of a fixed size would share nothing after the first shift. So the bytes themselves say where a block ends: before a
+text, where a checksum of the surrounding bytes is the smallest within reach. Soon after a change, the cuts fall into
+the same places again.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 _PAGE = 4096  # bytes; less than that is not cut, since a row writes a page at least
 _TEXT = b'{"text"'  # begins the text of a message, and of an entry of a stash
-_WINDOW = 64  # bytes before and behind a place whose checksum decides
+_WINDOW = 64  # bytes before and after a place whose checksum decides
 _LONGEST = 3  # times the shortest block
 
 
@@ -22,7 +22,7 @@ class Block(NamedTuple):
     """A part of a value.
 
     Attributes:
-        hash: The SHA-256 of the data, which identifies the block: nobody can forge one with the hash of another.
+        hash: The SHA-256 of the data, which identifies the block: another one with the same hash cannot be forged.
         data: The bytes.
     """
 
@@ -35,14 +35,15 @@ def cut(value: bytes, like: Sequence[Block] = ()) -> Sequence[Block]:
 
     Args:
         value: The value.
-        like: The blocks of a value that begins in the same way, or of any other. They save time and change nothing.
+        like: The blocks of another value, ideally one that begins the same way. They save time and do not change the
+            result.
     """
     if len(value) <= _PAGE:
         return [_block(value)] if value else []
-    # Each block costs a row, and each change costs a block. With blocks in proportion to the root of the whole, neither
-    # prevails: 20 KB are some six blocks, and 2 MB some sixty.
+    # Each block costs a row, and each change costs a block. Blocks in proportion to the square root of the value's size
+    # balance both: 20 KB are about six blocks, and 2 MB about sixty.
     shortest = _shortest(len(value))
-    front = value.find(_TEXT, 1, shortest)  # it says when a snapshot was saved, and so is always another
+    front = value.find(_TEXT, 1, shortest)  # it says when a snapshot was saved, so it always changes
     blocks = [_block(value[:front])] if front > 0 else []
     end = front if front > 0 else 0
     if shortest == _shortest(sum(len(block.data) for block in like)):
@@ -70,18 +71,18 @@ def _block(data: bytes) -> Block:
 
 
 def _shortest(size: int) -> int:
-    """Return how long a block is at least in a value of a size."""
+    """Return the length of the shortest block in a value of this size."""
     return 16 << (size.bit_length() // 2)
 
 
 def _same(value: bytes, start: int, like: Sequence[Block], reach: int) -> Sequence[Block]:
-    """Return as many of some blocks as a value has from a place on, and would be cut into again.
+    """Return the leading blocks of `like` into which a value would be cut again from a place on.
 
     Args:
         value: The value.
         start: The place.
         like: The blocks.
-        reach: How many bytes, from the start of a block on, decide where it ends.
+        reach: How many bytes, from the start of a block, decide where it ends.
     """
     starts = [start]
     for _, data in like:
@@ -93,7 +94,7 @@ def _same(value: bytes, start: int, like: Sequence[Block], reach: int) -> Sequen
 
 
 def _next_end(value: bytes, first: int, last: int) -> int:
-    """Return the place between two that ends a block; the last one if there is no text."""
+    """Return the place between two others at which a block ends; the last one if no text begins there."""
     places = []
     place = value.find(_TEXT, first, last)
     while place >= 0:

@@ -18,7 +18,7 @@ def examine(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def _incomplete(connection: sqlite3.Connection) -> Iterator[str]:
-    # A value of no bytes has no parts. Positions begin at 0, without gaps.
+    # An empty value has no parts. Positions begin at 0, without gaps.
     for key, size, found, parts, end, missing in connection.execute(
         """
         SELECT
@@ -57,7 +57,7 @@ def _unused(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def _changed(connection: sqlite3.Connection) -> Iterator[str]:
-    # One after the other: all of them together may be larger than the memory. Text has a hash as well.
+    # One block at a time: all of them together may not fit in memory. A damaged column can hold text, hence the casts.
     for block_id, hash_, data in connection.execute(
         "SELECT block_id, CAST(hash AS BLOB), CAST(data AS BLOB) FROM storage_blocks"
     ):

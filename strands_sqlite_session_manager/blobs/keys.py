@@ -1,14 +1,15 @@
-"""Keys and their prefixes, as the storages that Strands ships understand them.
+"""Keys and their prefixes, as in the storages that Strands ships.
 
-`/` separates the parts of a key. Runs of it count as one, those at the ends as none, and `..` is no part. A prefix may
-end in the middle of a part: `ada` is one of `ada/notes.md` and of `adam.md`, and `ada/` of the first alone.
+`/` separates the parts of a key. Runs of it count as one, those at the ends as none, and `..` is not allowed as a part.
+A prefix may end in the middle of a part: `ada` is a prefix of `ada/notes.md` and `adam.md`, and `ada/` only of the
+first.
 """
 
 import re
 
 
 def normalize_key(key: str) -> str:
-    """Return the one form of a key.
+    """Return the normalized form of a key.
 
     Args:
         key: The key.
@@ -24,7 +25,7 @@ def normalize_key(key: str) -> str:
 
 
 def normalize_prefix(prefix: str, name: str = "prefix") -> str:
-    """Return the one form of a prefix, which keeps the `/` at its end.
+    """Return the normalized form of a prefix, which keeps the `/` at its end.
 
     Args:
         prefix: The prefix; an empty one is a prefix of all keys.
@@ -60,14 +61,14 @@ def check_storable(key: str) -> None:
 
 
 def encode(key: str) -> bytes:
-    """Return the UTF-8 bytes of a key or a prefix; no key is stored whose bytes hold a lone surrogate."""
+    """Return the UTF-8 bytes of a key or a prefix; a lone surrogate gives bytes that no stored key has."""
     return key.encode("utf-8", "surrogatepass")
 
 
 def key_range(prefix: str) -> tuple[bytes, bytes]:
-    """Return the UTF-8 bytes between which the keys with a prefix lie: the first is included, the second is not.
+    """Return the range of UTF-8 bytes of the keys with a prefix: the first is included, the second is not.
 
-    SQLite compares text by its bytes, which puts it in the order of its code points, as Python does. The byte `0xff`
-    comes after every character, and is part of none.
+    SQLite compares text by its bytes, which gives the order of code points, as in Python. The byte `0xff` sorts after
+    every character, and is part of none.
     """
     return encode(prefix), encode(prefix) + b"\xff"

@@ -1,6 +1,6 @@
-"""The blocks of the values that were written or read last.
+"""A cache of the blocks of the values that were written or read last.
 
-To hash a long conversation takes longer than to store it, and to read it longer than to see that it is the same.
+Hashing a long conversation takes longer than storing it, and reading it takes longer than seeing that it is unchanged.
 """
 
 import sqlite3
@@ -10,23 +10,23 @@ from . import values
 from .blocks import Block, cut, join
 
 _COUNT = 4  # values
-_LEAST, _MOST = 65_536, 8_388_608  # bytes: shorter values are hashed in no time, longer ones would fill the memory
+_LEAST, _MOST = 65_536, 8_388_608  # bytes: hashing shorter values takes no time, longer ones would fill the memory
 
 
 class Recent:
-    """Cuts values into blocks and reads them, and hashes and reads only what the last ones did not have.
+    """Cuts values into blocks and reads them; hashes and reads only what the last values did not have.
 
-    Threads share it without a lock: one of them can lose what another one keeps, which costs time and nothing else.
+    Threads share it without a lock: one can lose what another keeps, which only costs time.
     """
 
     def __init__(self) -> None:
-        self._values: tuple[tuple[str, Sequence[Block]], ...] = ()  # the last one first
+        self._values: tuple[tuple[str, Sequence[Block]], ...] = ()  # the latest first
 
     def cut(self, key: str, value: bytes) -> Sequence[Block]:
         """Return the blocks of a value.
 
         Args:
-            key: Its key: what is known of the last value under it helps, else what is known of the last one at all.
+            key: Its key. The last value under it saves time, or else the last value of any key.
             value: The value.
         """
         last = self._values

@@ -1,4 +1,4 @@
-"""Search by words, with the ranking of Strands' own keyword search, in one moment of the file."""
+"""Search by words, ranked by Strands' own keyword search, as of one moment of the file."""
 
 import asyncio
 import sqlite3
@@ -10,13 +10,13 @@ from . import values
 
 
 def search(database: Database, prefix: str, query: str) -> list[Any]:
-    """Return the values that hold words of a query, best first; it reads the keys with the prefix, and no others.
+    """Return the values that contain words of a query, best first; it reads only keys with the prefix.
 
     Call it in a thread without an event loop: it looks at every word of these values.
 
     Args:
         database: The file.
-        prefix: The prefix of all keys that are looked at. They are ranked and returned without it.
+        prefix: The prefix of all keys to search. They are ranked and returned without it.
         query: The query.
 
     Returns:
@@ -39,7 +39,7 @@ def search(database: Database, prefix: str, query: str) -> list[Any]:
 
 
 class _Moment:
-    """What a search needs of a storage."""
+    """The part of a storage that a search needs."""
 
     def __init__(self, connection: sqlite3.Connection, prefix: str) -> None:
         self._connection = connection
@@ -53,5 +53,5 @@ class _Moment:
 
         try:
             return values.read(self._connection, self._prefix + key)
-        except UnreadableError as error:  # which the search passes over
+        except UnreadableError as error:  # the search skips it
             raise StorageError(str(error)) from error

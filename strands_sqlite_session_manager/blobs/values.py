@@ -1,7 +1,7 @@
 """Values and their keys as rows: write, read, list, delete.
 
-A value is a list of blocks, `storage_parts`. Values share blocks with the same hash. A block goes with the last part
-that needs it, in the same transaction.
+A value is a list of blocks, `storage_parts`. Values share blocks with the same hash. A block is deleted with the last
+part that needs it, in the same transaction.
 """
 
 import sqlite3
@@ -19,7 +19,7 @@ _WITH_PREFIX = "key >= CAST(? AS TEXT) AND key < CAST(? AS TEXT)"
 
 @dataclass(frozen=True)
 class StoredValue:
-    """What there is under a key.
+    """Facts about the value under a key.
 
     Attributes:
         key: The key.
@@ -33,13 +33,13 @@ class StoredValue:
 
 
 def write(connection: sqlite3.Connection, key: str, blocks: Sequence[Block]) -> None:
-    """Store a value under a key, instead of what is there.
+    """Store a value under a key, replacing any value there.
 
-    Only blocks that are new are written, and only parts that are not the same block as before.
+    Only new blocks are written, and only parts whose block has changed.
 
     Args:
         connection: A connection in a transaction.
-        key: The key, in its one form.
+        key: The key, normalized.
         blocks: The blocks of the value.
     """
     value_id, before = _describe(connection, key, sum(len(block.data) for block in blocks))
@@ -61,7 +61,7 @@ def write(connection: sqlite3.Connection, key: str, blocks: Sequence[Block]) -> 
 
 
 def _describe(connection: sqlite3.Connection, key: str, size: int) -> tuple[int, list[tuple[int, bytes]]]:
-    """Store what is known of a value beside its blocks; return its id, and the ids and hashes of its former blocks."""
+    """Store a value's size and time; return its id, and the ids and hashes of its former blocks."""
     now = datetime.now(timezone.utc).isoformat()
     found = connection.execute("SELECT value_id FROM storage_values WHERE key = ?", (key,)).fetchone()
     if found is None:
@@ -75,7 +75,7 @@ def _describe(connection: sqlite3.Connection, key: str, size: int) -> tuple[int,
 
 
 def _store(connection: sqlite3.Connection, blocks: Iterable[Block], known: dict[bytes, int]) -> list[int]:
-    """Store the blocks that are not there yet; return the ids of all of them.
+    """Store the blocks that are not stored yet; return the ids of all of them.
 
     Args:
         connection: A connection in a transaction.
@@ -103,8 +103,8 @@ def read_blocks(connection: sqlite3.Connection, key: str, known: Sequence[Block]
 
     Args:
         connection: A connection that sees one moment.
-        key: The key, in its one form.
-        known: What is perhaps still the value: then only the hashes are read.
+        key: The key, normalized.
+        known: Blocks that are perhaps still the value. If so, only the hashes are read.
 
     Raises:
         UnreadableError: If a block is missing.
@@ -140,25 +140,25 @@ def list_keys(connection: sqlite3.Connection, prefix: str) -> list[str]:
 
     Args:
         connection: A connection.
-        prefix: The prefix, in its one form; an empty one is a prefix of all keys.
+        prefix: The prefix, normalized; an empty one is a prefix of all keys.
     """
     rows = connection.execute(f"SELECT key FROM storage_values WHERE {_WITH_PREFIX} ORDER BY key", key_range(prefix))
     return [key for (key,) in rows.fetchall()]
 
 
 def list_values(connection: sqlite3.Connection, prefix: str) -> list[StoredValue]:
-    """Return what there is under the keys with a prefix, in the order of the keys; otherwise as `list_keys`."""
+    """Return facts about the values under a prefix, in the order of the keys; otherwise as `list_keys`."""
     columns = "key, CAST(size AS INTEGER), CAST(updated_at AS TEXT)"
     sql = f"SELECT {columns} FROM storage_values WHERE {_WITH_PREFIX} ORDER BY key"
     return [StoredValue(*row) for row in connection.execute(sql, key_range(prefix)).fetchall()]
 
 
 def delete(connection: sqlite3.Connection, keys: Iterable[str]) -> None:
-    """Delete keys and their values; a key that is not there is passed over.
+    """Delete keys and their values; skip keys that do not exist.
 
     Args:
         connection: A connection in a transaction.
-        keys: The keys, in their one form.
+        keys: The keys, normalized.
     """
     block_ids: set[int] = set()
     for key in keys:
@@ -172,7 +172,7 @@ def delete(connection: sqlite3.Connection, keys: Iterable[str]) -> None:
 
 
 def _delete_unused(connection: sqlite3.Connection, block_ids: Iterable[int]) -> None:
-    """Delete those of some blocks that are part of no value any more."""
+    """Delete those of some blocks that are no longer part of any value."""
     connection.executemany(
         """
         DELETE FROM storage_blocks

@@ -1,4 +1,4 @@
-"""What was spent: the tokens of agents and orchestrators, by session, agent, day, role or anything in the metadata."""
+"""Token usage of agents and orchestrators, by session, agent, day, month, role or a metadata key."""
 
 import json
 import math
@@ -15,7 +15,7 @@ from ..database.views import READABLE
 from .listing import END_OF_TIME, moment
 from .metadata import check_metadata
 
-# What a row is about: in SQL, of a message and of the state of an orchestrator.
+# SQL for the group of a row, for messages and for the states of orchestrators.
 _KEYS = {
     "session": ("NULL", "NULL"),
     "agent": ("agent_id", "multi_agent_id"),
@@ -34,7 +34,7 @@ _NUMBERS = (
 )
 
 
-# The JSON of a message that can be an answer with its usage: the others need not be parsed.
+# The JSON of a message that may be an answer with its usage; others are not parsed.
 _ANSWER = """
         CASE
             WHEN coalesce(redact_message, message) GLOB '*"usage"*' AND json_valid(coalesce(redact_message, message))
@@ -44,10 +44,10 @@ _ANSWER = """
 
 
 def _counts(table: str, *identity: str) -> str:
-    """Return the condition on a row that it is not what a fork has copied.
+    """Return the SQL condition that a row is not a fork's copy.
 
-    A copy has the identity of its original, times included. If the session that it was forked from was deleted, the
-    copy that was stored first counts.
+    A copy has the identity of its original, including times. If the original session was deleted, the copy that was
+    stored first counts.
     """
     same = " AND ".join(f"original.{column} = {table}.{column}" for column in identity)
     return f"""
@@ -74,20 +74,20 @@ _STATE_COUNTS = _counts("multi_agents", "multi_agent_id", "created_at", "updated
 
 @dataclass(frozen=True)
 class UsageSummary:
-    """What was spent on one session, agent, day or whatever was asked for.
+    """The usage of one session, agent, day or other group.
 
     Attributes:
-        key: The session's id, the agent's id, the day, and so on. Of a key of the metadata, its value, or None for
-            sessions without it.
-        sessions: In how many sessions.
-        messages: How many messages were stored, those of the user included.
-        answers: How many answers came with their usage: messages of the model, and nodes of orchestrators.
+        key: The session's id, the agent's id, the day, and so on. For a metadata key, its value, or None for sessions
+            without it.
+        sessions: The number of sessions.
+        messages: The number of stored messages, including those of the user.
+        answers: The number of answers that came with their usage: messages of the model, and nodes of orchestrators.
         input_tokens: Their input tokens.
         output_tokens: Their output tokens.
         total_tokens: Their tokens in total, as the model's provider counts them.
         cache_read_input_tokens: Input tokens that were read from a cache.
         cache_write_input_tokens: Input tokens that were written to a cache.
-        latency_ms: How long the model took, in milliseconds.
+        latency_ms: The time that the model took, in milliseconds.
     """
 
     key: str | None
@@ -110,7 +110,7 @@ def usage(
     after: datetime | str | None = None,
     before: datetime | str | None = None,
 ) -> list[UsageSummary]:
-    """Return what was spent; see `SQLiteSessionRepository.usage`."""
+    """Return the usage of each group; see `SQLiteSessionRepository.usage`."""
     if not isinstance(by, str):
         raise TypeError(f"by=<{type(by).__name__}> | must be a string")
     filter_ = check_metadata(metadata)
@@ -144,7 +144,7 @@ def usage(
 
 
 class _Spent:
-    """What adds up to a summary."""
+    """Adds up a summary."""
 
     def __init__(self) -> None:
         self._sessions: set[str] = set()
@@ -222,7 +222,7 @@ def _number_of(node: Any, name: str) -> Any:
 
 
 def _in_sessions(metadata: Mapping[str, str | None]) -> tuple[str, list[str | None]]:
-    """Return a condition on the sessions of rows, by which SQLite finds them without looking at others."""
+    """Return a condition on the sessions of rows that lets SQLite find them without reading others."""
     if not metadata:
         return "", []
     pairs = ", ".join(["(?, ?)"] * len(metadata))
