@@ -69,10 +69,13 @@ def from_database(path: str, error: BaseException, timeout: float) -> SessionExc
         pass
     elif "locked" in said or "busy" in said:
         return DatabaseLockedException(
-            f"{path} | another writer kept the database locked for more than {timeout:g} seconds; nothing was written"
+            f"{path} | another writer kept the database locked for more than {timeout:g} seconds; nothing was written:"
+            " try again"
         )
     elif "locking protocol" in said:
-        return DatabaseLockedException(f"{path} | a process that was stopped keeps the database locked")
+        return DatabaseLockedException(
+            f"{path} | a process that was stopped keeps the database locked: continue it, or end it"
+        )
     elif "not a database" in said:
         return SessionException(
             f"{path} | not a SQLite database that can be read: {said}. If it is encrypted, open it with the `connect`"

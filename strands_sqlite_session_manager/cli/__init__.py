@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from .. import errors as package_errors
+from ..database import files
 from .errors import CommandError, UsageError
 from .output import safe
 from .paging import paged
@@ -46,9 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             error, package_errors.SessionException
         ):  # which is not named above: that would import Strands
             raise
+        if isinstance(error, package_errors.SessionNotFoundException):  # perhaps it is in another file
+            return _fail(f"{files.resolve(parsed.db)} | {error}", 1)
         return _fail(error, 1)
 
 
-def _fail(error: Exception, code: int) -> int:
+def _fail(error: Exception | str, code: int) -> int:
     print(f"strands-sqlite: {safe(error)}", file=sys.stderr)
     return code

@@ -32,7 +32,7 @@ def attachments(database: Database, arguments: argparse.Namespace) -> None:
                 with new_file(path) as partial, open(partial, "wb") as file:
                     file.write(content)
             except FileExistsError as error:
-                raise CommandError(f"{path} | exists already, and is not overwritten") from error
+                raise CommandError(f"{path} | exists already: choose an empty folder") from error
             print(output.safe(path))
             count += 1
     print(f"{counted(count, 'attachment')} written")

@@ -46,7 +46,7 @@ def export(database: Database, arguments: argparse.Namespace) -> None:
 
 def _print_lines(lines: Iterator[str]) -> None:
     if sys.stdout is None:
-        raise CommandError("there is no standard output to export to")
+        raise CommandError("there is no standard output: export to a file with -o")
     sys.stdout.flush()
     for line in lines:
         sys.stdout.buffer.write(output.safe_json(line).encode() + b"\n")
@@ -62,7 +62,7 @@ def _write_file(path: str, lines: Iterator[str]) -> None:
         ):
             file.writelines(f"{line}\n" for line in lines)
     except FileExistsError as error:
-        raise CommandError(f"{path} | already exists; an export does not overwrite files") from error
+        raise CommandError(f"{path} | already exists: choose another name") from error
 
 
 def import_(arguments: argparse.Namespace) -> None:

@@ -85,7 +85,7 @@ def check(database: Database, arguments: argparse.Namespace) -> None:
         else:
             print(output.safe(problem))
     if problems:
-        raise CommandError(f"{database.path} | {counted(len(problems), 'problem')} found")
+        raise CommandError(f"{database.path} | {counted(len(problems), 'problem')} found: replace it with a backup")
     if not arguments.json:
         print("ok")
 

@@ -56,7 +56,7 @@ def connect_function(named: str | None) -> Connect | None:
     except (ImportError, AttributeError) as error:
         raise CommandError(f"{given} | the function that opens connections cannot be imported: {error}") from error
     if not callable(found):
-        raise CommandError(f"{given} | is not a function")
+        raise CommandError(f"{given} | is not a function: name one that opens connections")
     return found
 
 
@@ -68,7 +68,7 @@ def existing_file(path: str | None) -> str:
     """
     resolved = resolve(path)
     if not os.path.exists(resolved):
-        raise CommandError(f"{resolved} | no such file")
+        raise CommandError(f"{resolved} | no such file: name another with --db or ${files.ENVIRONMENT_VARIABLE}")
     return resolved
 
 

@@ -44,7 +44,7 @@ def _run(connection: sqlite3.Connection, query: str) -> tuple[list[str], list[tu
     finally:
         connection.set_authorizer(_authorize_all)
     if cursor.description is None:
-        raise CommandError("that is no query: it has no rows, not even none")
+        raise CommandError("the query is empty: pass one SELECT")
     return [name for name, *_ in cursor.description], rows
 
 

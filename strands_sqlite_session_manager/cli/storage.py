@@ -39,7 +39,7 @@ def get(database: Database, arguments: argparse.Namespace) -> None:
     key = normalize_key(arguments.key)
     value = database.snapshot(lambda connection: values.read(connection, key))
     if value is None:
-        raise CommandError(f"{arguments.key} | no such storage key")
+        raise _missing(database, arguments.key)
     sys.stdout.flush()
     sys.stdout.buffer.write(value)
 
@@ -64,8 +64,12 @@ def _named(database: Database, name: str) -> list[StoredValue]:
         key = normalize_key(name)
         found = [value for value in _with_prefix(database, key) if value.key == key]
     if not found:
-        raise CommandError(f"{name} | no such storage key")
+        raise _missing(database, name)
     return found
+
+
+def _missing(database: Database, name: str) -> CommandError:
+    return CommandError(f"{database.path} | no such storage key: {name}; `storage list` shows those that there are")
 
 
 def _with_prefix(database: Database, prefix: str) -> list[StoredValue]:

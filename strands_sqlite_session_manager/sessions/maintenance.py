@@ -28,7 +28,7 @@ def backup(
     # SQLite would apply a log of another file that it finds beside the backup.
     for log in (f"{path}-wal", f"{path}-journal"):
         if os.path.lexists(log):
-            raise errors.SessionException(f"{log} | exists already; a backup does not overwrite")
+            raise errors.SessionException(f"{log} | exists already; a backup does not overwrite: choose another name")
 
     def report(status: int, remaining: int, total: int) -> None:
         if progress is not None:
@@ -47,7 +47,9 @@ def backup(
         with files.new_file(path) as partial:
             database.snapshot(copy)
     except FileExistsError as error:
-        raise errors.SessionException(f"{path} | exists already; a backup does not overwrite") from error
+        raise errors.SessionException(
+            f"{path} | exists already; a backup does not overwrite: choose another name"
+        ) from error
     except OSError as error:
         raise errors.SessionException(f"{path} | the backup cannot be written: {error}") from error
 

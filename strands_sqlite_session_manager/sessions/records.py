@@ -43,7 +43,10 @@ def read_session(database: Database, session_id: str) -> Session | None:
         try:
             return Session(session_id, SessionType(session_type), created_at, updated_at)
         except ValueError as error:
-            raise errors.SessionException(f"Session {session_id} is of the unknown type {session_type!r}") from error
+            raise errors.SessionException(
+                f"Session {session_id} is of the type {session_type!r}, which this strands-agents does not know:"
+                " upgrade it"
+            ) from error
     return None
 
 

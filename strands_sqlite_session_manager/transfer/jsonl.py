@@ -155,7 +155,7 @@ def _contents_of(numbered: Iterator[_Line], number: int, session: dict[str, Any]
             if line is None or line["kind"] != kind or line["session_id"] != session["session_id"]:
                 raise errors.SessionException(
                     f"line {number} | session {session['session_id']} is incomplete: {count} of its"
-                    f" {session[table.name]} {table.name} are there"
+                    f" {session[table.name]} {table.name} are there; export it again"
                 )
             yield number, line
 
@@ -167,7 +167,9 @@ def _store(
     session_id = session["session_id"]
     found = connection.execute("SELECT 1 FROM sessions WHERE session_id = ?", (session_id,)).fetchone()
     if found and not replace:
-        raise errors.SessionExistsException(f"line {number} | Session {session_id} already exists")
+        raise errors.SessionExistsException(
+            f"line {number} | Session {session_id} already exists; `replace` imports it instead"
+        )
     if found:
         connection.execute("DELETE FROM sessions WHERE session_id = ?", (session_id,))
     _insert(connection, number, session)

@@ -74,7 +74,7 @@ def test_a_rewind_is_shown_first_and_confirmed(db: Path) -> None:
 )
 def test_a_rewind_of_what_is_not_there_says_so(arguments: tuple[str, ...], said: str, db: Path) -> None:
     ended = run("rewind", *arguments, "--yes", db=db)
-    assert (ended.code, ended.err) == (1, f"strands-sqlite: {said}\n")
+    assert (ended.code, ended.err) == (1, f"strands-sqlite: {db} | {said}\n")
 
 
 def test_forks_are_a_tree_that_outlives_its_root(db: Path) -> None:
@@ -87,7 +87,7 @@ def test_forks_are_a_tree_that_outlives_its_root(db: Path) -> None:
     assert lines[0] == {"session_id": "trip-2", "forked_from": "trip", "forked_through": 1}
     run("delete", "trip", "--yes", db=db)
     assert run("forks", "trip", db=db).out.splitlines() == ["trip  (deleted)", *tree]
-    assert run("forks", "nowhere", db=db).err == "strands-sqlite: Session nowhere does not exist\n"
+    assert run("forks", "nowhere", db=db).err == f"strands-sqlite: {db} | Session nowhere does not exist\n"
     with SQLiteSessionRepository(db) as repository:
         metadata = {each.session_id: each.metadata for each in repository.list_sessions()}
     assert metadata == {"trip-2": {}, "trip-3": {}, "trip-4": {"share": "token"}}

@@ -516,4 +516,4 @@ def test_the_installed_command_is_a_process_with_an_exit_code(db: Path) -> None:
     done = in_a_new_process("--db", db, "list", "--json")
     assert (done.code, len(objects(done.out)), done.err) == (0, 2, "")
     failed = in_a_new_process("--db", db, "show", "nobody")
-    assert (failed.code, failed.out, failed.err) == (1, "", "strands-sqlite: Session nobody does not exist\n")
+    assert (failed.code, failed.out, failed.err) == (1, "", f"strands-sqlite: {db} | Session nobody does not exist\n")

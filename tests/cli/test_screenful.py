@@ -112,7 +112,7 @@ def test_without_a_pager_that_works_the_text_is_printed_and_one_that_quits_is_no
 @needs_terminal
 def test_an_error_is_told_after_what_was_printed(db: Path) -> None:
     code, told = on_a_terminal("--db", db, "show", "nobody", PAGER="cat")
-    assert (code, told) == (1, "strands-sqlite: Session nobody does not exist\n")
+    assert (code, told) == (1, f"strands-sqlite: {db} | Session nobody does not exist\n")
 
 
 # -- short names --
@@ -163,7 +163,7 @@ def test_a_beginning_of_several_ids_is_an_error_that_names_them(command: tuple[s
 )
 def test_nothing_is_changed_by_a_short_name(command: tuple[str, ...], named: Path) -> None:
     ended = run(*command, db=named)
-    assert (ended.code, ended.err) == (1, "strands-sqlite: Session oth does not exist\n")
+    assert (ended.code, ended.err) == (1, f"strands-sqlite: {named} | Session oth does not exist\n")
 
 
 def test_last_is_the_session_with_the_newest_activity(named: Path, tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_get_writes_the_bytes_and_nothing_else(filled: Path) -> None:
 def test_get_of_a_key_that_is_not_there_fails(filled: Path) -> None:
     ended = run("storage", "get", "nothing", db=filled)
     assert (ended.code, ended.out) == (1, "")
-    assert "no such storage key" in ended.err
+    assert f"{filled} | no such storage key: " in ended.err
 
 
 @pytest.mark.parametrize("arguments", [("get", "../a"), ("get", ""), ("list", "a\\b"), ("delete", "..", "--yes")])
