@@ -58,7 +58,7 @@ def forks(database: Database, arguments: argparse.Namespace) -> None:
         " ORDER BY created_at, session_id"
     ):
         children[forked_from].append((session_id, forked_through))
-    # The id of a session that was deleted is not the beginning of another one.
+    # The id of a deleted session must not match as the beginning of another one.
     root = arguments.session if arguments.session in children else session_of(database, arguments)
     exists = database.read("SELECT 1 FROM sessions WHERE session_id = ?", (root,))
     if not exists and root not in children:
@@ -69,7 +69,7 @@ def forks(database: Database, arguments: argparse.Namespace) -> None:
     waiting = [(root, child, 1) for child in reversed(children[root])]
     while waiting:
         parent, (session_id, through), depth = waiting.pop()
-        if session_id in known:  # an id that was deleted and used again
+        if session_id in known:  # the id of a deleted session that was used again
             continue
         known.add(session_id)
         if arguments.json:
@@ -81,10 +81,10 @@ def forks(database: Database, arguments: argparse.Namespace) -> None:
 
 
 def show_context(database: Database, arguments: argparse.Namespace) -> None:
-    """Print the messages that an agent holds, or held when a message was the last one."""
+    """Print the context of an agent, now or when a message was the last one."""
     from ..sessions.records import (
         read_context,
-    )  # it repairs tool calls as Strands does, and takes Strands' time to load
+    )  # it repairs tool calls with Strands, which takes long to import
 
     agent_id = _agent(database, arguments)
     for message in read_context(database, arguments.session, agent_id, arguments.through):

@@ -1,4 +1,4 @@
-"""Completion in shells: a few lines of a shell's own language that ask the command line itself."""
+"""Shell completion: a short script for each shell, which asks the command line itself."""
 
 import argparse
 import contextlib
@@ -7,7 +7,7 @@ import os
 from ..database.database import Database
 from . import opening
 
-_MOST = 100  # sessions that are offered
+_MOST = 100  # session ids to offer
 _ASK = "strands-sqlite completion"
 SCRIPTS = {
     "bash": f"""\
@@ -33,7 +33,7 @@ complete -c strands-sqlite -a '({_ASK} fish -- (commandline -opc)[2..-1] (comman
 
 
 def completion(arguments: argparse.Namespace) -> None:
-    """Print the script for a shell; or, asked by the script, what the last word can become."""
+    """Print the script for a shell or, when that script calls, the completions of the last word."""
     if not arguments.words:
         print(SCRIPTS[arguments.shell], end="")
         return
@@ -83,13 +83,13 @@ def _positional(parser: argparse.ArgumentParser, index: int) -> argparse.Action 
 
 
 def _values(action: argparse.Action | None, values: dict[str, str], current: str) -> list[str]:
-    """Return what an argument can be; nothing where any text or file will do."""
+    """Return the possible values of an argument; none where any text or file will do."""
     if action is None:
         return []
     if action.choices is not None:
         return [str(choice) for choice in action.choices]
     if action.dest in ("session", "source") and action.metavar in ("SESSION", "SOURCE"):
-        with contextlib.suppress(Exception):  # nobody sees an error in the middle of typing
+        with contextlib.suppress(Exception):  # an error must not disturb the typing
             return _session_ids(values, current)
     return []
 

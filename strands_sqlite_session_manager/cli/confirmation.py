@@ -14,11 +14,11 @@ def confirm(what: str, show: Callable[[], object], arguments: argparse.Namespace
 
     Args:
         what: What would be deleted, such as `2 sessions`.
-        show: Prints it at length.
+        show: Prints the details.
         arguments: The command's.
 
     Raises:
-        CommandError: If there is nobody to ask.
+        CommandError: If there is no terminal to ask on.
     """
     if arguments.dry_run:
         show()

@@ -40,10 +40,10 @@ def read_conversation(
     after: str = "",
     before: str = END_OF_TIME,
 ) -> Iterator[Said]:
-    """Return the last messages of a session, or of one of its agents, that were stored between two moments.
+    """Return the last messages of a session, or of one of its agents, that were stored between two times.
 
-    Each agent's are in the order of their ids. Those of several agents alternate in the order in which they were
-    stored. All are read before the first one is returned, so that a slow reader does not keep a transaction open.
+    Each agent's messages are in the order of their ids. Messages of several agents alternate in the order in which they
+    were stored. All are read before the first one is returned, so that a slow reader does not keep a transaction open.
 
     Raises:
         ValueError: If the id of the agent is not allowed, or the limit is negative.
@@ -57,7 +57,7 @@ def read_conversation(
         raise errors.SessionNotFoundException(f"Agent {agent_id} in session {session_id} does not exist")
     limit, _ = check_range(limit)
     rows = database.read(
-        # A message's place is behind every message of its agent with a lower id, whichever was stored first.
+        # A message's place is after every message of its agent with a lower id, whichever was stored first.
         """
         SELECT agent_id, message_id, created_at, redact_message IS NOT NULL, coalesce(redact_message, message)
         FROM (
@@ -76,13 +76,13 @@ def read_conversation(
 
 
 def last_sequence(database: Database) -> int:
-    """Return the place of the message that was stored last, of all messages in the file."""
+    """Return the place of the last stored message of the whole file."""
     ((last,),) = database.read("SELECT coalesce(max(sequence), 0) FROM messages")
     return int(last)
 
 
 def read_added(database: Database, session_id: str, agent_id: str | None, after: int, through: int) -> Iterator[Said]:
-    """Return the messages of a session that were stored behind one place and not behind another."""
+    """Return the messages of a session that were stored after one place, up to another."""
     rows = database.read(
         "SELECT agent_id, message_id, created_at, redact_message IS NOT NULL, coalesce(redact_message, message)"
         " FROM messages WHERE sequence > ? AND sequence <= ? AND session_id = ? AND agent_id = coalesce(?, agent_id)"
@@ -102,7 +102,7 @@ def _said(database: Database, session_id: str, rows: Sequence[Row]) -> Iterator[
 
 
 def count_messages(database: Database, session_id: str, agent_id: str | None, after: str, before: str) -> int:
-    """Return of how many messages `read_conversation` returns the last ones."""
+    """Return how many messages `read_conversation` returns without a limit."""
     ((count,),) = database.read(
         "SELECT count(*) FROM messages"
         " WHERE session_id = ? AND agent_id = coalesce(?, agent_id) AND created_at > ? AND created_at < ?",
@@ -112,7 +112,7 @@ def count_messages(database: Database, session_id: str, agent_id: str | None, af
 
 
 def print_text(session_id: str, said: Said, with_agent: bool) -> None:
-    """Print a message for people, with all that it says."""
+    """Print a message for people, in full."""
     _print_heading(said, with_agent, with_time=True)
     for line in text_lines(said.message):
         print(f"  {line}")
@@ -120,7 +120,7 @@ def print_text(session_id: str, said: Said, with_agent: bool) -> None:
 
 
 def print_folded(conversation: Sequence[Said], with_agent: bool, *, with_times: bool) -> None:
-    """Print messages for people, every call of a tool on one line with its result."""
+    """Print messages for people, with each tool call and its result on one line."""
     columns = space()
     results, answered = _pair(conversation)
     for index, said in enumerate(conversation):
@@ -145,11 +145,11 @@ def print_folded(conversation: Sequence[Said], with_agent: bool, *, with_times: 
 
 
 _Place = tuple[int, int]
-"""A message of a conversation, and a part of it, both by their number."""
+"""The number of a message in a conversation, and of a part in the message."""
 
 
 def _pair(conversation: Sequence[Said]) -> tuple[dict[_Place, Part], set[_Place]]:
-    """Return the results of calls by the places of the calls, and the places of these results."""
+    """Return the results of tool calls by the places of the calls, and the places of these results."""
     results: dict[_Place, Part] = {}
     answered: set[_Place] = set()
     waiting: dict[tuple[str, str], _Place] = {}
@@ -188,7 +188,7 @@ def _print_heading(said: Said, with_agent: bool, *, with_time: bool) -> None:
 
 
 def text_lines(message: Any) -> list[str]:
-    """Return the lines of what a message says."""
+    """Return what a message says, as lines."""
     return [line for part in parts(message) for line in _TEXT[part.kind](part)]
 
 

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
     from ..transfer.content import Content
 
-# How much goes into one transaction: so many sessions, or fewer after a long one.
+# One transaction stores at most this many sessions, and ends after a session with this many messages.
 _BATCH_SESSIONS = 50
 _BATCH_MESSAGES = 1000
 
-# What other stores cannot hold, and where it is.
+# What other stores cannot hold, and the tables that hold it.
 _OURS = {
     "the metadata": ("session_metadata",),
-    "the earlier states, to which one can rewind,": ("agent_versions", "message_versions"),
+    "the checkpoints": ("agent_versions", "message_versions"),
 }
 
 
@@ -51,7 +51,7 @@ def copy(arguments: argparse.Namespace) -> None:
 
 
 class _Copying:
-    """Copies sessions one after the other, and keeps account of what was copied and what was not."""
+    """Copies sessions one after the other, and records what was copied and what was not."""
 
     def __init__(self, source: "SessionRepository", target: "SessionRepository", total: int) -> None:
         from ..transfer.content import database_of
@@ -60,7 +60,7 @@ class _Copying:
         self._target = target
         self._source_database = database_of(source)
         self._target_database = database_of(target)
-        # What comes from another store is collected, so that several sessions are written in one transaction.
+        # Sessions from another store are collected, so that one transaction writes several.
         self._is_batched = self._target_database is not None and self._source_database is None
         self._batch: list[Content] = []
         self._total = total
@@ -113,14 +113,14 @@ class _Copying:
 
         left_behind = self._unknown_to_the_target(session_id)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what stays behind is told at the end, for all sessions
+            warnings.simplefilter("ignore")  # what stays behind is reported at the end, for all sessions
             copy_session(self._source, self._target, session_id, progress=count)
         self._left_behind.update(left_behind)
         self._copied += 1
         self._messages += copied
 
     def _unknown_to_the_target(self, session_id: str) -> list[str]:
-        """Return what only the source holds of a session."""
+        """Return what the target cannot hold of a session."""
         from ..transfer.snapshots import SnapshotRepository
 
         if isinstance(self._source, SnapshotRepository):
@@ -129,7 +129,7 @@ class _Copying:
             return []
         queries = {what: [f"SELECT 1 FROM {table} WHERE session_id = ?" for table in _OURS[what]] for what in _OURS}
         if isinstance(self._target, SnapshotRepository):
-            queries["what the agents said and no longer hold"] = [
+            queries["the rest of the history"] = [
                 "SELECT 1 FROM agents WHERE session_id = ? AND context <> '[[0, null]]'"
             ]
         return [
@@ -206,7 +206,7 @@ def _open(place: str, arguments: argparse.Namespace, *, read_only: bool) -> Any:
         )
     if scheme in ("postgres", "postgresql") or scheme.startswith("postgresql+"):
         return _open_postgres(place)
-    if "://" in place and scheme != "sqlite":  # of which opening says how to write it
+    if "://" in place and scheme != "sqlite":  # opening that one says how to write it
         raise UsageError(f"{scheme}:// | unsupported; use file:DIR, s3://BUCKET/PREFIX, postgresql://... or a path")
     from ..repository import SQLiteSessionRepository
 
@@ -225,7 +225,7 @@ def _open_snapshots(place: str, arguments: argparse.Namespace) -> Any:
     if place.startswith("s3://"):
         parts = urlsplit(place)
         if arguments.endpoint_url:
-            os.environ["AWS_ENDPOINT_URL_S3"] = arguments.endpoint_url  # Strands' storage takes it from nowhere else
+            os.environ["AWS_ENDPOINT_URL_S3"] = arguments.endpoint_url  # Strands' storage reads it only from there
         return SnapshotRepository(S3Storage(parts.netloc, prefix=parts.path.strip("/"), region_name=arguments.region))
     if os.path.isdir(place) or not (os.path.isfile(place) or place.endswith((".db", ".sqlite", ".sqlite3"))):
         return SnapshotRepository(LocalFileStorage(place))
@@ -266,7 +266,7 @@ def _session_ids(source: Any, selected: Filter) -> list[str]:
 
 
 def _place(source: Any) -> str:
-    """Return where a source keeps its sessions, in its own words."""
+    """Return where a source keeps its sessions, in its own notation."""
     from ..transfer.content import database_of
 
     database = database_of(source)

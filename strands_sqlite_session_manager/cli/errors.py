@@ -1,4 +1,4 @@
-"""Errors of the command line itself, each told in one line."""
+"""Errors of the command line itself, each printed as one line."""
 
 
 class CommandError(Exception):

@@ -1,4 +1,4 @@
-"""Sessions that are named by the beginning of their id, or not at all, where they are only read."""
+"""Finds the session that a reading command names by the beginning of its id, or with `--last`."""
 
 import argparse
 
@@ -11,11 +11,11 @@ _NAMED = 5  # sessions that an error names
 
 
 def full_id(database: Database, given: str) -> str:
-    """Return the id that a text is, or is the beginning of; the text itself if there is no such session.
+    """Return the id that a text is, or that begins with it; the text itself if there is no such session.
 
     Raises:
-        ValueError: If it cannot be an id.
-        CommandError: If it is the beginning of several.
+        ValueError: If it is not a valid id.
+        CommandError: If several ids begin with it.
     """
     validate_id(given, "session")
     beginning = given.removesuffix("…")  # as a list shows it
@@ -39,9 +39,9 @@ def session_of(database: Database, arguments: argparse.Namespace) -> str:
     """Return the id of the session that a command line names by its beginning, or with `--last`.
 
     Raises:
-        ValueError: If it cannot be an id.
-        UsageError: If there is none, or both.
-        CommandError: If there is no session, or the beginning is that of several.
+        ValueError: If it is not a valid id.
+        UsageError: If neither is given, or both are.
+        CommandError: If the file has no sessions, or several ids begin like this.
     """
     if arguments.last == (arguments.session is not None):
         raise UsageError("name a session, or use --last for the one with the newest activity")

@@ -9,7 +9,7 @@ _JOINER, _EMOJI_FORM = "\u200d", "\ufe0f"
 
 
 def space() -> int | None:
-    """Return how many columns there are, or None if the output is not a terminal: then nothing is cut or wrapped."""
+    """Return the terminal's columns, or None if the output is not a terminal: then nothing is cut or wrapped."""
     if sys.stdout is None or not sys.stdout.isatty():
         return None
     return shutil.get_terminal_size().columns
@@ -21,7 +21,7 @@ def width(text: str) -> int:
 
 
 def cut(text: str, columns: int | None) -> str:
-    """Return as much of a text as fits, with an ellipsis if that is not all."""
+    """Return as much of a text as fits, with an ellipsis if some was cut."""
     if columns is None or width(text) <= columns:
         return text
     taken = 0
@@ -33,7 +33,7 @@ def cut(text: str, columns: int | None) -> str:
 
 
 def wrap(line: str, columns: int | None) -> list[str]:
-    """Return a line as several that fit, broken at spaces where there are any."""
+    """Return a line broken into several that fit, at spaces if possible."""
     if columns is None or columns < 2 or width(line) <= columns:
         return [line]
     lines, begin, end_of_word, taken = [], 0, 0, 0
@@ -55,13 +55,13 @@ def wrap(line: str, columns: int | None) -> list[str]:
 
 
 def pad(text: str, columns: int, to_the_right: bool = False) -> str:
-    """Return a text with spaces up to a width, in front of it or behind."""
+    """Return a text padded with spaces to a width, on the right or on the left."""
     spaces = " " * (columns - width(text))
     return spaces + text if to_the_right else text + spaces
 
 
 def _widths(text: str) -> Iterator[int]:
-    """Return the columns that each character adds; what a joiner joins is one picture."""
+    """Return the columns that each character adds; joined characters are one picture."""
     before, is_joined = 0, False
     for character in text:
         if is_joined or unicodedata.category(character) in ("Mn", "Me", "Cf"):

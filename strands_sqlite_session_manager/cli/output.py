@@ -17,7 +17,7 @@ _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", 
 
 
 def safe(text: object) -> str:
-    r"""Return a value as text with everything escaped that a terminal would obey, such as `\x1b`."""
+    r"""Return a value as text with every character escaped that a terminal would obey, such as `\x1b`."""
     return _UNSAFE.sub(lambda match: match.group().encode("unicode_escape").decode(), str(text))
 
 
@@ -27,12 +27,12 @@ def safe_lines(text: str) -> list[str]:
 
 
 def safe_block(text: str) -> str:
-    """Return a text of several lines as `safe` does, but with its lines and tabs."""
+    """Return a text of several lines as `safe` does, but keep line breaks and tabs."""
     return "\n".join("\t".join(map(safe, line.split("\t"))) for line in text.splitlines())
 
 
 def safe_json(line: str) -> str:
-    """Return the same JSON with the characters escaped that a terminal would obey."""
+    """Return the same JSON with every character escaped that a terminal would obey."""
     return _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", line)
 
 
@@ -65,9 +65,9 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], bars: It
     """Print rows in aligned columns, numbers to the right, each line cut to the terminal's width.
 
     Args:
-        headings: What stands above the columns.
+        headings: The headings of the columns.
         rows: The cells of each row.
-        bars: What follows the first rows, for which there is space.
+        bars: Bars that follow the first rows; the caller has left space for them.
     """
     cells = [[safe(cell) for cell in row] for row in rows]
     widths = [max(map(width, column)) for column in zip(headings, *cells, strict=True)]

@@ -1,4 +1,4 @@
-"""On a terminal: a screenful unless more was asked for, and a pager for what is longer than the screen."""
+"""Output on a terminal: a screenful unless the user asks for more, and a pager for longer output."""
 
 import argparse
 import contextlib
@@ -21,7 +21,7 @@ _ESCAPES = re.compile("\x1b\\[\\d+m")
 def limit_of(arguments: argparse.Namespace) -> int | None:
     """Return how many sessions, messages or keys to print; None is all.
 
-    Unless the command line says it, people get a screenful, and programs get everything.
+    By default, people get a screenful, and programs get everything.
     """
     if arguments.limit is None:
         return None if space() is None or arguments.json else SCREENFUL
@@ -29,13 +29,13 @@ def limit_of(arguments: argparse.Namespace) -> int | None:
 
 
 def print_rest(what: str) -> None:
-    """Print that there is more, and how to see it."""
+    """Print how much more there is, and how to see it."""
     print(style(f"… {what}: -n 0 shows all", "dim"))
 
 
 @contextlib.contextmanager
 def paged(arguments: argparse.Namespace) -> Iterator[None]:
-    """Show what is printed in a pager, if it goes to a terminal that is too small for it."""
+    """Show the output in a pager, if it goes to a terminal and does not fit."""
     pager = _pager(arguments)
     if pager is None:
         yield
@@ -49,7 +49,7 @@ def paged(arguments: argparse.Namespace) -> Iterator[None]:
 
 
 class _Screen(io.StringIO):
-    """What takes the place of a terminal until it is known how much there is to show."""
+    """Stands in for the terminal until the length of the output is known."""
 
     def isatty(self) -> bool:
         return True
@@ -87,9 +87,9 @@ def _show(text: str, pager: list[str]) -> None:
     except OSError:  # there is none
         sys.stdout.write(text)
         return
-    with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):  # whoever has seen enough quits the pager
+    with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):  # the user may quit the pager early
         process.communicate(text)
     while True:
-        with contextlib.suppress(KeyboardInterrupt):  # which the pager handles
+        with contextlib.suppress(KeyboardInterrupt):  # the pager handles it
             process.wait()
             return

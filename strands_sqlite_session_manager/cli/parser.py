@@ -1,4 +1,4 @@
-"""What the command line takes, and the help that explains it."""
+"""The commands and options of the command line, and their help."""
 
 import argparse
 import functools
@@ -35,11 +35,11 @@ All commands: strands-sqlite --help. One of them: strands-sqlite show --help."""
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Print what is wrong with the arguments, which may hold anything, and exit with 2."""
+        """Print what is wrong with the arguments, escaped, and exit with 2."""
         super().error(safe(message))
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """Refuse an unknown command with the nearest one there is, instead of a list of all."""
+        """Refuse an unknown command, and suggest the nearest one instead of listing all."""
         if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
             import difflib
 
@@ -101,7 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_metadata(command)
     _add_limit(command, "sessions")
     _add_times(command, "only sessions whose last activity was")
-    command.add_argument("--long", action="store_true", help="with whole ids and all metadata")
+    command.add_argument("--long", action="store_true", help="show whole ids and all metadata")
     _add_json(command)
 
     command = add(
@@ -118,17 +118,15 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _add_session_to_read(command)
     command.add_argument("--agent", metavar="AGENT", help="only the messages of this agent")
-    command.add_argument("--follow", action="store_true", help="go on with what is added, until Control-C")
+    command.add_argument("--follow", action="store_true", help="keep printing new messages, until Control-C")
     _add_limit(command, "messages at the end")
     _add_times(command, "only messages")
-    command.add_argument("--full", action="store_true", help="with all that tools were given and returned")
-    command.add_argument("--times", action="store_true", help="with the time of each message")
+    command.add_argument("--full", action="store_true", help="show tool inputs and results in full")
+    command.add_argument("--times", action="store_true", help="show the time of each message")
     command.add_argument("--format", choices=tuple(FORMATS), default="text", help="default: text")
+    command.add_argument("--context", action="store_true", help="show the agent's context: trimmed, edited, summarized")
     command.add_argument(
-        "--context", action="store_true", help="what the agent holds of it: trimmed, edited, summarized"
-    )
-    command.add_argument(
-        "--through", metavar="N", type=int, help="with --context: what it held when message N was the last"
+        "--through", metavar="N", type=int, help="with --context: as it was when message N was the last"
     )
     _add_json(command)
 
@@ -143,7 +141,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("text", metavar="TEXT", help="the text to find, ignoring case")
     command.add_argument("--session", metavar="SESSION", help="only in this session; the beginning of its id is enough")
-    command.add_argument("--agent", metavar="AGENT", help="only of agents with this id")
+    command.add_argument("--agent", metavar="AGENT", help="only messages of agents with this id")
     _add_metadata(command)
     _add_limit(command, "messages")
     _add_times(command, "only messages")
@@ -162,7 +160,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--by",
         metavar="WHAT",
         default="session",
-        help="session, agent, day, month, role, or a key of the metadata (default: session)",
+        help="session, agent, day, month, role, or a metadata key (default: session)",
     )
     _add_metadata(command)
     _add_times(command, "only what was said")
@@ -171,7 +169,7 @@ def build_parser() -> argparse.ArgumentParser:
     command = add(
         "sql",
         reads(queries.sql),
-        "run a query of your own; it can only read",
+        "run your own query, which can only read",
         'sql "SELECT session_id, count(*) AS messages FROM messages GROUP BY session_id"',
         'sql "SELECT * FROM usage" --csv > usage.csv',
         is_paged=True,
@@ -187,7 +185,7 @@ def build_parser() -> argparse.ArgumentParser:
         "attachments my-session -o pictures",
     )
     _add_session_to_read(command)
-    command.add_argument("--agent", metavar="AGENT", help="only of this agent")
+    command.add_argument("--agent", metavar="AGENT", help="only attachments of this agent")
     command.add_argument("-o", "--output", metavar="DIR", required=True, help="the folder, created if it is missing")
 
     command = add("stats", reads(maintenance.stats), "show what the file holds", "stats", "stats --json")
@@ -204,14 +202,14 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("source", metavar="SOURCE", help="the session to copy; the beginning of its id is enough")
     command.add_argument("new", metavar="NEW", help="the id of the copy")
     command.add_argument("--through", metavar="N", type=int, help="the last message of the agent to copy")
-    command.add_argument("--agent", metavar="AGENT", help="the agent that --through is about, if there are several")
+    command.add_argument("--agent", metavar="AGENT", help="the agent that --through refers to, if there are several")
     command.add_argument(
         "--metadata",
         metavar="KEY=VALUE",
         type=_pair,
         action="append",
         default=[],
-        help="change this of the copied metadata, or nothing after = to remove the key; may be repeated",
+        help="change the copied metadata; KEY= removes a key; may be repeated",
     )
 
     command = add(
@@ -225,7 +223,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--through", metavar="N", type=int, required=True, help="the last message to keep; -1 keeps none"
     )
-    command.add_argument("--agent", metavar="AGENT", help="the agent to take back, if there are several")
+    command.add_argument("--agent", metavar="AGENT", help="the agent to rewind, if there are several")
     _add_confirmation(command)
 
     command = add("forks", reads(checkpoints.forks), "show the forks of a session as a tree", "forks my-session")
@@ -266,7 +264,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("session", metavar="SESSION", help="the session's id")
     command.add_argument(
-        "pairs", metavar="KEY=VALUE", type=_pair, nargs="+", help="a new value, or nothing to remove the key"
+        "pairs", metavar="KEY=VALUE", type=_pair, nargs="+", help="a new value, or no value to remove the key"
     )
 
     command = add(
@@ -314,13 +312,13 @@ def build_parser() -> argparse.ArgumentParser:
     _add_metadata(command)
     command.add_argument("--all", action="store_true", help="all sessions")
     command.add_argument("--skip-existing", action="store_true", help="skip sessions that the target already has")
-    command.add_argument("--endpoint-url", metavar="URL", help="the URL of another server that speaks S3")
+    command.add_argument("--endpoint-url", metavar="URL", help="the URL of another S3-compatible server")
     command.add_argument("--region", metavar="REGION", help="the AWS region")
 
     command = add(
         "storage",
         on_database(storage.list_, read_only=True),
-        "look after what SQLiteStorage keeps: snapshots, offloaded context, memory",
+        "manage what SQLiteStorage keeps: snapshots, offloaded context, memory",
         "storage list session/ --since 7d",
         "storage get memory/notes.md > notes.md",
         "storage delete session/my-session/ --yes",
@@ -401,7 +399,7 @@ def _add_db(parser: argparse.ArgumentParser, default: Any) -> None:
         "--connect",
         metavar="MODULE:FUNCTION",
         default=default,
-        help=f"opens the connections of an encrypted file (default: ${CONNECT_VARIABLE})",
+        help=f"a function that opens an encrypted file (default: ${CONNECT_VARIABLE})",
     )
 
 
@@ -412,7 +410,7 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
 def _add_limit(parser: argparse.ArgumentParser, what: str) -> None:
     default = f"{SCREENFUL} on a terminal, all elsewhere"
     parser.add_argument(
-        "-n", "--limit", metavar="N", type=_count, help=f"at most so many {what}; 0 is all (default: {default})"
+        "-n", "--limit", metavar="N", type=_count, help=f"at most N {what}; 0 shows all (default: {default})"
     )
 
 
@@ -435,7 +433,7 @@ def _add_metadata(parser: argparse.ArgumentParser) -> None:
 
 def _add_session_to_read(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "session", metavar="SESSION", nargs="?", help="the session's id, or as much of it as tells it from others"
+        "session", metavar="SESSION", nargs="?", help="the session's id, or its beginning if no other id begins like it"
     )
     parser.add_argument("--last", action="store_true", help="the session with the newest activity")
 

@@ -1,4 +1,4 @@
-"""Commands that look into sessions: list, show, search. They leave the file untouched, and do not need Strands."""
+"""Commands that read sessions: list, show, search. They leave the file untouched, and do not need Strands."""
 
 import argparse
 import sys
@@ -20,7 +20,7 @@ from .selection import between
 from .summaries import print_summaries, short_id, summaries_of, titles_of
 
 _SHORTEST_TITLE = 20  # columns
-_PAUSE = 0.3  # seconds between two looks at what was added
+_PAUSE = 0.3  # seconds between two checks for new messages
 
 
 def list_(database: Database, arguments: argparse.Namespace) -> None:
@@ -40,7 +40,7 @@ def list_(database: Database, arguments: argparse.Namespace) -> None:
 
 
 def show(database: Database, arguments: argparse.Namespace) -> None:
-    """Print a session as a conversation, or what an agent of it holds."""
+    """Print a session as a conversation, or the context of one of its agents."""
     arguments.session = session_of(database, arguments)
     if arguments.context:
         show_context(database, arguments)
@@ -52,7 +52,7 @@ def show(database: Database, arguments: argparse.Namespace) -> None:
     with_agent = len(summary.agent_ids) > 1
     limit = limit_of(arguments)
     moments = between(arguments)
-    # Before the conversation is read, so that what comes meanwhile is not lost.
+    # Before the conversation is read, so that no message added meanwhile is missed.
     last = last_sequence(database) if arguments.follow else 0
     conversation = list(read_conversation(database, arguments.session, arguments.agent, limit, *moments))
     if space() is not None and format_ == "text" and len(conversation) == limit:
@@ -73,7 +73,7 @@ def show(database: Database, arguments: argparse.Namespace) -> None:
 
 
 def _follow(database: Database, arguments: argparse.Namespace, format_: str, with_agent: bool, last: int) -> NoReturn:
-    """Print what is added to a conversation, until the user has seen enough."""
+    """Print new messages of a conversation, until the user interrupts."""
     while True:
         sys.stdout.flush()
         time.sleep(_PAUSE)
@@ -132,8 +132,8 @@ def _print_match(database: Database, match: MessageMatch, title: str, summary: S
 
 
 def _highlighted(line: str, folded: str) -> str:
-    """Return a line with every place highlighted where a text is in it."""
-    if len(line.casefold()) != len(line):  # then the places are not the same
+    """Return a line with every occurrence of a text highlighted."""
+    if len(line.casefold()) != len(line):  # then the positions differ
         return line
     highlighted, end = "", 0
     while (begin := line.casefold().find(folded, end)) >= 0:

@@ -16,10 +16,10 @@ def between(arguments: argparse.Namespace) -> tuple[str, str]:
 def selected_sessions(arguments: argparse.Namespace, verb: str) -> Sequence[str] | Filter:
     """Return the ids that a command line names, or the filter that it gives.
 
-    Saying nothing does not mean all sessions: a list of ids can turn out to be empty.
+    Selecting nothing does not mean all sessions: a list of ids can turn out to be empty.
 
     Raises:
-        UsageError: If it says nothing, or says it in two ways.
+        UsageError: If it selects nothing, or selects in two ways.
         ValueError: If a string of the metadata is not valid Unicode.
     """
     ways = [bool(arguments.session), bool(arguments.metadata)]

@@ -11,7 +11,7 @@ from . import output, times
 from .layout import cut, pad, space, width, wrap
 
 _HEADINGS = ("active", "messages", "title", "session")
-_NARROWEST_TITLE = 16  # columns; where there are less, a session takes two lines
+_NARROWEST_TITLE = 16  # columns; with fewer, a session takes two lines
 _SHORTEST_ID = 6
 
 
@@ -29,7 +29,7 @@ def summaries_of(database: Database, session_ids: Iterable[str]) -> list[Session
 def print_summaries(database: Database, summaries: Sequence[SessionSummary], *, long: bool = False) -> None:
     """Print sessions for people: when something happened last, how many messages, what it is about, and the id.
 
-    On a terminal, the ids are as short as they can be without being mistaken for another.
+    On a terminal, ids are cut as short as they can be while they stay unique.
 
     Args:
         database: The file.
@@ -97,7 +97,7 @@ def titles_of(database: Database, summaries: Sequence[SessionSummary]) -> list[s
 
 
 def short_id(database: Database, session_id: str) -> str:
-    """Return the beginning of an id that no other session's has, with an ellipsis; or all of it."""
+    """Return the beginning of an id that no other id has, with an ellipsis, or the whole id."""
     ((*neighbors,),) = database.read(
         "SELECT (SELECT max(session_id) FROM sessions WHERE session_id < ?1),"
         " (SELECT min(session_id) FROM sessions WHERE session_id > ?1)",
@@ -108,13 +108,13 @@ def short_id(database: Database, session_id: str) -> str:
 
 
 def _shared(one: str, other: str) -> int:
-    """Return how many characters two texts begin with in common."""
+    """Return the length of the common beginning of two texts."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((index for index, (this, that) in pairs if this != that), min(len(one), len(other)))
 
 
 def _kinds(database: Database, session_ids: Sequence[str]) -> dict[str, str]:
-    """Return which of these sessions are a Graph's, a Swarm's or the like."""
+    """Return the kinds of orchestrators of those sessions that have any, by session id."""
 
     def read(connection: sqlite3.Connection) -> dict[str, str]:
         return {session_id: kind_of(connection, session_id) for session_id in session_ids}
@@ -123,10 +123,10 @@ def _kinds(database: Database, session_ids: Sequence[str]) -> dict[str, str]:
 
 
 def pairs(metadata: Mapping[str, str]) -> str:
-    """Return metadata as they are typed: `user_id=42 app=web`."""
+    """Return metadata as typed: `user_id=42 app=web`."""
     return " ".join(f"{key}={value}" for key, value in metadata.items())
 
 
 def counted(count: int, noun: str) -> str:
-    """Return a number of things: `1 session`, `2,000 messages`."""
+    """Return a number with its noun: `1 session`, `2,000 messages`."""
     return f"{count:,} {noun}{'s' * (count != 1)}"

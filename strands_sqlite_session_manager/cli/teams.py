@@ -1,4 +1,4 @@
-"""Graphs and Swarms to read: the task, and what each node said of it."""
+"""Prints Graphs and Swarms: the task, and the last answer of each node."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -27,7 +27,7 @@ def ago(moment: str) -> str:
 
 
 def age(argument: str) -> timedelta:
-    """Return how long `90m`, `12h`, `30d` or `4w` is.
+    """Return the length of `90m`, `12h`, `30d` or `4w`.
 
     Raises:
         argparse.ArgumentTypeError: If it is something else.
@@ -39,7 +39,7 @@ def age(argument: str) -> timedelta:
 
 
 def moment(argument: str) -> datetime:
-    """Return a moment: so long ago, as in `2h` or `7d`; the beginning of a local day; or any ISO 8601 time.
+    """Return a time: an age such as `2h` or `7d` ago, the beginning of a local day, or any ISO 8601 time.
 
     Raises:
         argparse.ArgumentTypeError: If it is something else.

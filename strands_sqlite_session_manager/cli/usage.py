@@ -1,4 +1,4 @@
-"""The command that tells what was spent."""
+"""The command that shows how many tokens were used: `usage`."""
 
 import argparse
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ def usage_(database: Database, arguments: argparse.Namespace) -> None:
 
 
 def _cells(name: str, *summaries: UsageSummary, sessions: str | None = None) -> tuple[str, ...]:
-    """Return a row; in how many sessions several are together is not known, unless each is about one."""
+    """Return a row of sums; pass `sessions` if their sum would count a session twice."""
     numbers = (
         sum(getattr(summary, column) for summary in summaries)
         for column in ("sessions", "answers", "input_tokens", "output_tokens", "total_tokens")

@@ -373,7 +373,7 @@ def test_what_another_store_cannot_hold_is_told_for_how_many_sessions(tmp_path: 
     assert ended.code == 0, ended.err
     assert ended.out.splitlines()[1:] == [
         "left behind, since the target cannot hold it: the metadata of 2 sessions",
-        "left behind, since the target cannot hold it: the earlier states, to which one can rewind, of 1 session",
+        "left behind, since the target cannot hold it: the checkpoints of 1 session",
     ]
     assert len(run("copy", path, tmp_path / "to.db", "--all").out.splitlines()) == 1
 
