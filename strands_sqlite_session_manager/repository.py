@@ -189,7 +189,7 @@ class SQLiteSessionRepository(SessionRepository):
             metadata: Only sessions with all of these values.
             updated_after: Only sessions whose last activity is later: an aware `datetime`, or ISO 8601 text such as
                 the `updated_at` of a summary.
-            updated_before: Only sessions whose last activity is earlier; likewise.
+            updated_before: Only sessions whose last activity is earlier; the same types.
             limit: The largest number to return; None returns all.
             offset: The number to skip first.
 
@@ -345,7 +345,7 @@ class SQLiteSessionRepository(SessionRepository):
                 metadata key, such as `user_id`.
             metadata: Only sessions with all of these values.
             after: Only what was said later: an aware `datetime`, or ISO 8601 text.
-            before: Only what was said earlier; likewise.
+            before: Only what was said earlier; the same types.
 
         Returns:
             A summary for each group. Days and months are in order; of other groups, the one with the most tokens comes

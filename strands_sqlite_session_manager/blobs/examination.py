@@ -46,7 +46,7 @@ def _incomplete(connection: sqlite3.Connection) -> Iterator[str]:
         GROUP BY value_id
         """
     ).fetchall():
-        yield f"{parts} rows of storage_parts belong to value {value_id}, which is not there."
+        yield f"{parts} rows of storage_parts belong to value {value_id}, which does not exist."
 
 
 def _unused(connection: sqlite3.Connection) -> Iterator[str]:

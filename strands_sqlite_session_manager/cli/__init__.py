@@ -16,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Args:
-        arguments: The command line without the program's name; None takes the process's own.
+        arguments: The command line without the program's name; None uses the process's own.
 
     Returns:
         0 on success, 1 after an error, 2 if the arguments are wrong, 130 after Control-C. Errors are one line on
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         return 0
     except BrokenPipeError:
-        # The reader has seen enough. Python would complain once more when it closes the stream.
+        # The reader closed the pipe. Python would complain once more when it closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
@@ -45,9 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not isinstance(
             error, package_errors.SessionException
-        ):  # which is not named above: that would import Strands
+        ):  # naming it in the clauses above would import Strands
             raise
-        if isinstance(error, package_errors.SessionNotFoundException):  # perhaps it is in another file
+        if isinstance(error, package_errors.SessionNotFoundException):  # it may be in another file
             return _fail(f"{files.resolve(parsed.db)} | {error}", 1)
         return _fail(error, 1)
 

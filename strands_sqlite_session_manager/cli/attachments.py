@@ -19,7 +19,7 @@ _UNSAFE_IN_NAMES = re.compile(r"[^\w.-]+")
 
 
 def attachments(database: Database, arguments: argparse.Namespace) -> None:
-    """Write the attachments of a session to a folder, a file each."""
+    """Write the attachments of a session to a folder, one file for each."""
     session_id = session_of(database, arguments)
     summaries_of(database, [session_id])
     folder = os.path.abspath(os.path.expanduser(check_path(arguments.output, "--output")))
@@ -39,7 +39,7 @@ def attachments(database: Database, arguments: argparse.Namespace) -> None:
 
 
 def _attached(message: Any) -> Iterator[tuple[str, bytes]]:
-    """Return the names and contents of what is attached to a message, also inside the results of tools."""
+    """Return the names and contents of a message's attachments, including those inside tool results."""
     blocks = message.get("content") if isinstance(message, dict) else None
     for block in blocks if isinstance(blocks, list) else ():
         if not isinstance(block, dict):
@@ -56,5 +56,5 @@ def _attached(message: Any) -> Iterator[tuple[str, bytes]]:
 
 
 def _safe(name: str) -> str:
-    """Return a part of a file's name that leads nowhere else."""
+    """Return a part of a file's name that cannot lead to another folder."""
     return _UNSAFE_IN_NAMES.sub("_", name)[:80].lstrip(".") or "_"

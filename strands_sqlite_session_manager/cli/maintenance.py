@@ -69,8 +69,8 @@ def _facts(connection: sqlite3.Connection, path: str) -> dict[str, Any]:
 
 def backup(database: Database, arguments: argparse.Namespace) -> None:
     """Copy the file."""
-    if not database.read("PRAGMA database_list")[0][2]:  # read-only, an older layout is upgraded in memory
-        raise CommandError(f"{database.path} | has an older layout: copy the file itself, or upgrade it with vacuum")
+    if not database.read("PRAGMA database_list")[0][2]:  # read-only, an older schema is upgraded in memory
+        raise CommandError(f"{database.path} | has an older schema: copy the file itself, or upgrade it with vacuum")
     destination = os.path.expanduser(arguments.destination)
     maintenance.backup(database, destination, output.progress("pages"))
     print(f"backed up to {output.safe(destination)}, {size(_size_of(destination))}")

@@ -24,7 +24,7 @@ def on_database(
         connect = connect_function(arguments.connect)
         try:
             database = Database(existing_file(arguments.db), read_only=read_only, connect=connect)
-        except TypeError as error:  # the function is not one that opens connections
+        except TypeError as error:  # the function does not open connections
             raise CommandError(str(error)) from error
         try:
             command(database, arguments)
@@ -35,9 +35,9 @@ def on_database(
 
 
 def connect_function(named: str | None) -> Connect | None:
-    """Return the function of `--connect`, or of the environment; None is sqlite3's.
+    """Return the function that `--connect` or the environment names; None uses `sqlite3`.
 
-    A module is found as `python -m` finds it: in the current folder, too.
+    The module can be in the current folder, as for `python -m`.
 
     Raises:
         UsageError: If it is not named as `module:function`.
@@ -61,7 +61,7 @@ def connect_function(named: str | None) -> Connect | None:
 
 
 def existing_file(path: str | None) -> str:
-    """Return the absolute path of a database file: only an import with `--create` creates one.
+    """Return the absolute path of a database file, which must exist: only an import with `--create` creates one.
 
     Raises:
         CommandError: If it does not exist.
@@ -80,5 +80,5 @@ def resolve(path: str | None) -> str:
     """
     resolved = files.resolve(path)
     if resolved == files.MEMORY:
-        raise CommandError(":memory: | lives inside one process, and so is always empty here: use a file")
+        raise CommandError(":memory: | exists only inside one process, so it is always empty here: use a file")
     return resolved

@@ -45,7 +45,7 @@ def local_time(moment: str) -> str:
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Tell whether a stream is a terminal; a process may have none at all."""
+    """Return whether a stream is a terminal; a process may have no stream at all."""
     return stream is not None and stream.isatty()
 
 

@@ -1,4 +1,4 @@
-"""The command that runs a query of the user's own: `sql`."""
+"""The command that runs the user's own query: `sql`."""
 
 import argparse
 import csv
@@ -10,7 +10,7 @@ from ..database.database import Database
 from . import output
 from .errors import CommandError
 
-# All that a query needs. Everything else (writes, ATTACH, PRAGMA, transactions) is refused by SQLite itself.
+# All that a query needs. SQLite itself refuses everything else: writes, ATTACH, PRAGMA, transactions.
 _ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE}
 
 
@@ -29,7 +29,7 @@ def sql(database: Database, arguments: argparse.Namespace) -> None:
 
 
 def _run(connection: sqlite3.Connection, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-    # SQLite declares these tables when they are first used, which looks like creating one.
+    # SQLite declares these virtual tables when they are first used, which the authorizer would refuse as a CREATE.
     connection.execute("SELECT 1 FROM json_each('[]'), json_tree('[]')").fetchall()
     connection.set_authorizer(_authorize)
     try:

@@ -35,7 +35,7 @@ def list_(database: Database, arguments: argparse.Namespace) -> None:
 
 
 def get(database: Database, arguments: argparse.Namespace) -> None:
-    """Write a value to standard output, byte by byte as it is."""
+    """Write a value to standard output, unchanged."""
     key = normalize_key(arguments.key)
     value = database.snapshot(lambda connection: values.read(connection, key))
     if value is None:
@@ -57,7 +57,7 @@ def delete(database: Database, arguments: argparse.Namespace) -> None:
 
 
 def _named(database: Database, name: str) -> list[StoredValue]:
-    """Return what an argument names: no key ends with a `/`, and so a name that does is a prefix."""
+    """Return the values that an argument names: no key ends with a `/`, so a name that does is a prefix."""
     if name.endswith("/"):
         found = _with_prefix(database, normalize_prefix(name))
     else:
@@ -69,7 +69,7 @@ def _named(database: Database, name: str) -> list[StoredValue]:
 
 
 def _missing(database: Database, name: str) -> CommandError:
-    return CommandError(f"{database.path} | no such storage key: {name}; `storage list` shows those that there are")
+    return CommandError(f"{database.path} | no such storage key: {name}; `storage list` shows the existing ones")
 
 
 def _with_prefix(database: Database, prefix: str) -> list[StoredValue]:

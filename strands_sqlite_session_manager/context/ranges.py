@@ -200,7 +200,7 @@ def read_context(text: str, *where: object) -> list["Message | list[int | None]"
 
 
 def is_context(parts: Any) -> bool:
-    """Tell whether this is made of ranges and messages, as `context` is."""
+    """Return whether this is made of ranges and messages, as `context` is."""
     return isinstance(parts, list) and all(isinstance(part, dict) or _is_range(part) for part in parts)
 
 

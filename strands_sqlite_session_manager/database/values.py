@@ -92,7 +92,7 @@ def encode_state(value: Any, name: str) -> str:
 
 
 def is_same(value: Any, copy: Any) -> bool:
-    """Tell whether a value is what it was when it was copied, for JSON: to Python, 1, 1.0 and True are equal."""
+    """Return whether a value still equals its copy, as JSON: to Python, 1, 1.0 and True are equal."""
     if value != copy:
         return False
     try:
@@ -102,7 +102,7 @@ def is_same(value: Any, copy: Any) -> bool:
 
 
 class _Number:
-    """Equals a number only if that is the same for JSON, too; see `is_same`."""
+    """Equals only numbers that are the same in JSON, too; see `is_same`."""
 
     __slots__ = ("_number",)
 
@@ -114,9 +114,9 @@ class _Number:
 
 
 def exactly(value: Any) -> Any:
-    """Return what equals values that are the same as this one for JSON, and no others.
+    """Return an object that equals only values that are the same as this one in JSON.
 
-    C code compares it, but for numbers. What holds none is shared with the value.
+    C code compares all of it except numbers. It shares parts without numbers with the value.
     """
     if isinstance(value, (int, float)):
         return _Number(value)

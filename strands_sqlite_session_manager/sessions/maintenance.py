@@ -25,7 +25,7 @@ def backup(
 ) -> None:
     """Copy the database to a new file; see `SQLiteSessionRepository.backup`."""
     path = os.path.abspath(os.path.expanduser(files.check_path(destination, "destination")))
-    # SQLite would apply a log of another file that it finds beside the backup.
+    # SQLite would apply another file's write-ahead log or journal that it finds beside the backup.
     for log in (f"{path}-wal", f"{path}-journal"):
         if os.path.lexists(log):
             raise errors.SessionException(f"{log} | exists already; a backup does not overwrite: choose another name")
@@ -55,7 +55,7 @@ def backup(
 
 
 def check(database: Database) -> list[str]:
-    """Return what is wrong with the file, a sentence each; see `SQLiteSessionRepository.check`."""
+    """Return what is wrong with the file, one sentence for each problem; see `SQLiteSessionRepository.check`."""
 
     def examine(connection: sqlite3.Connection) -> list[str]:
         problems = [text for (text,) in connection.execute("PRAGMA integrity_check").fetchall() if text != "ok"]
@@ -77,7 +77,7 @@ def _orphans(connection: sqlite3.Connection) -> Iterator[str]:
     known = {table.name: table for table in TABLES}
     for name, rowid, parent, _ in connection.execute("PRAGMA foreign_key_check").fetchall():
         if name == STORAGE_PARTS.name:
-            continue  # `examine_blobs` tells more
+            continue  # `examine_blobs` says more
         if name not in known:
             yield f"A row of {name} belongs to no row of {parent}."
             continue

@@ -1,7 +1,7 @@
 """Strands' records as rows: sessions, agents, messages and orchestrators by their ids.
 
-These functions are what Strands' `SessionRepository` asks for, in terms of a `Database`. The ids are validated here,
-so that every caller is refused alike.
+These functions implement Strands' `SessionRepository` on a `Database`. They validate ids, so that every caller is
+refused the same ids.
 """
 
 import sqlite3
@@ -44,7 +44,7 @@ def read_session(database: Database, session_id: str) -> Session | None:
             return Session(session_id, SessionType(session_type), created_at, updated_at)
         except ValueError as error:
             raise errors.SessionException(
-                f"Session {session_id} is of the type {session_type!r}, which this strands-agents does not know:"
+                f"Session {session_id} is of the type {session_type!r}, unknown to this version of strands-agents:"
                 " upgrade it"
             ) from error
     return None
@@ -80,7 +80,7 @@ def read_agent(database: Database, session_id: str, agent_id: str) -> SessionAge
 
 
 def update_agent(database: Database, session_id: str, agent: SessionAgent) -> tuple[int, int]:
-    """Replace what is stored of an agent, but for when it was created.
+    """Replace a stored agent, except for its creation time.
 
     Returns:
         The agent's revision before and after.
@@ -94,7 +94,8 @@ def update_agent(database: Database, session_id: str, agent: SessionAgent) -> tu
             raise errors.SessionNotFoundException(f"Agent {agent.agent_id} in session {session_id} does not exist")
         connection.execute(
             "UPDATE agents SET updated_at = ?, state = ?, internal_state = ?, revision = random() >> 2,"
-            # With another state of the conversation manager, a later resume derives the context from it, as upstream.
+            # If the conversation manager's state changes, the next resume derives the context from it, as upstream
+            # does.
             " context = CASE WHEN conversation_manager_state = ? THEN context END, conversation_manager_state = ?"
             f" WHERE {_THIS_AGENT}",
             (
@@ -113,12 +114,12 @@ def update_agent(database: Database, session_id: str, agent: SessionAgent) -> tu
 
 
 def update_agent_state(database: Database, session_id: str, agent_id: str, changes: Mapping[str, Any]) -> None:
-    """Merge into the state of an agent; see `SQLiteSessionRepository.update_agent_state`."""
+    """Merge values into the state of an agent; see `SQLiteSessionRepository.update_agent_state`."""
     keys = (validate_id(session_id, "session"), validate_id(agent_id, "agent"))
     if not isinstance(changes, Mapping):
         raise TypeError(f"changes=<{type(changes).__name__}> | must be a mapping")
     for key in changes:
-        if not isinstance(key, str) or not key.strip():  # Strands' rule for keys of a state
+        if not isinstance(key, str) or not key.strip():  # Strands' rule for state keys
             raise ValueError(f"changes[{key!r}] | keys must be strings that are not blank")
     merged = exact_copy(dict(changes), "changes")
 
@@ -137,7 +138,7 @@ def update_agent_state(database: Database, session_id: str, agent_id: str, chang
 
 
 def list_agents(database: Database, session_id: str) -> list[SessionAgent]:
-    """Return the agents of a session in the order of their creation."""
+    """Return the agents of a session in order of creation."""
     return database.read(
         f"SELECT {_AGENT} FROM agents WHERE session_id = ? ORDER BY created_at, agent_id",
         (validate_id(session_id, "session"),),
@@ -201,7 +202,7 @@ def read_message(database: Database, session_id: str, agent_id: str, message_id:
 
 
 def update_message(database: Database, session_id: str, agent_id: str, message: SessionMessage) -> tuple[int, int]:
-    """Replace what is stored of a message, but for when it was created.
+    """Replace a stored message, except for its creation time.
 
     Returns:
         The agent's revision before and after.
@@ -237,7 +238,7 @@ def list_messages(
     """Return an agent's messages as they were said, in the order of their ids."""
     if last is not None:
         if limit is not None or offset != 0:
-            raise ValueError(f"last=<{last}> | goes without a limit and an offset")
+            raise ValueError(f"last=<{last}> | cannot be combined with limit or offset")
         return database.read(
             f"SELECT {_MESSAGE} FROM messages WHERE {_THIS_AGENT} ORDER BY message_id DESC LIMIT ? OFFSET ?",
             (validate_id(session_id, "session"), validate_id(agent_id, "agent"), *check_range(last)),
@@ -301,7 +302,7 @@ def _message_from_row(session_id: str, agent_id: str, row: Row) -> SessionMessag
 def create_multi_agent(
     database: Database, session_id: str, multi_agent_id: str, serialize: Callable[[], dict[str, Any]]
 ) -> None:
-    """Store the state of an orchestrator, replacing what is stored."""
+    """Store the state of an orchestrator, replacing any that is stored."""
     now = timestamp()
     database.write(
         f"{MULTI_AGENTS.insert} ON CONFLICT (session_id, multi_agent_id) DO UPDATE"

@@ -1,8 +1,8 @@
-"""Sessions as JSON Lines: a line for each session, followed by one for each row of what it has.
+"""Sessions as JSON Lines: a line for each session, followed by a line for each of its rows.
 
 The line of a session holds its metadata, and how many lines of each kind follow. All other keys are columns of the
-tables; JSON in the file is JSON in the line. `revision` is left out, so that a live agent on a session that is imported
-again notices that it is stale.
+tables; JSON in the file is JSON in the line. `revision` is left out, so that a live agent notices that it is stale when
+its session is imported again.
 """
 
 import json
@@ -39,13 +39,13 @@ def export_sessions(
     selected: Sequence[str] | Filter,
     progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[str]:
-    """Return the lines of sessions, each session as it is at one moment.
+    """Return the lines of sessions, each session as of one moment.
 
     No transaction is open between the lines, however slowly they are consumed.
 
     Args:
         database: The file.
-        selected: The ids of the sessions, or which ones to select. Those come in the order of their last activity, so
+        selected: The ids of the sessions, or a filter. Filtered sessions come in the order of their last activity, so
             that an import stores them in that order.
         progress: Called after each session with how many were exported and how many there are.
 
@@ -112,17 +112,17 @@ def import_sessions(
     """Store the sessions of an export, each in a transaction of its own.
 
     Args:
-        open_database: Returns the file to store them in; called once a session is complete, so that a text that is not
-            an export creates no file.
+        open_database: Returns the file to store them in; called once a session is complete, so that text that is not an
+            export creates no file.
         lines: What `export_sessions` returned.
         replace: Whether to replace sessions that exist.
         progress: Called after each session with how many were stored.
 
     Returns:
-        How many sessions were stored.
+        The number of sessions stored.
 
     Raises:
-        SessionExistsException: If a session exists and is not to be replaced.
+        SessionExistsException: If a session exists and `replace` is false.
         SessionException: If a line is malformed, or SQLite fails.
             All errors name the line. Its session is not stored; the sessions before it are.
     """
@@ -148,14 +148,14 @@ def import_sessions(
 
 
 def _contents_of(numbered: Iterator[_Line], number: int, session: dict[str, Any]) -> Iterator[_Line]:
-    """Return the lines that follow a session's, as many as it says, each checked to belong to it."""
+    """Yield the lines after a session's line, as many as it announces, and check that they belong to it."""
     for kind, table in _CONTENTS.items():
         for count in range(session[table.name]):
             number, line = next(numbered, (number, None))
             if line is None or line["kind"] != kind or line["session_id"] != session["session_id"]:
                 raise errors.SessionException(
-                    f"line {number} | session {session['session_id']} is incomplete: {count} of its"
-                    f" {session[table.name]} {table.name} are there; export it again"
+                    f"line {number} | session {session['session_id']} is incomplete: it has {count} of its"
+                    f" {session[table.name]} {table.name}; export it again"
                 )
             yield number, line
 

@@ -298,7 +298,7 @@ def test_a_legacy_file_cannot_be_backed_up_before_it_is_upgraded(write: Callable
     before = everything(tmp_path)
     ended = run("backup", tmp_path / "backup.db", db=path)
     assert (ended.code, ended.out) == (1, "")
-    assert f"{path} | has an older layout" in ended.err
+    assert f"{path} | has an older schema" in ended.err
     assert everything(tmp_path) == before
     assert run("vacuum", db=path).code == 0
     assert run("backup", tmp_path / "backup.db", db=path).code == 0

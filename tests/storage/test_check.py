@@ -35,7 +35,7 @@ DAMAGE = {
     "a size is another": ("UPDATE storage_values SET size = 5 WHERE key = 'two'", "Storage key 'two': the value has"),
     "a value is missing": (
         "DELETE FROM storage_values WHERE key = 'one'",
-        "rows of storage_parts belong to value 1, which is not there.",
+        "rows of storage_parts belong to value 1, which does not exist.",
     ),
     "a block is not used": (
         "INSERT INTO storage_blocks (hash, data) VALUES (randomblob(32), 'left')",
