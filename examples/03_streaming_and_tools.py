@@ -1,4 +1,4 @@
-"""Streaming and tools: what is stored while an answer streams, while tools run, and while a person is asked.
+"""Streaming and tools: what is stored while an answer streams, while tools run, and while a tool waits for a person.
 
 Run it with `python examples/03_streaming_and_tools.py`. It works in a temporary folder and needs no network, unless
 `STRANDS_EXAMPLES_MODEL` asks for a real model (see README.md in this folder).

@@ -117,7 +117,7 @@ def retention(db_path: Path) -> None:
         cutoff = datetime.now(timezone.utc) - timedelta(days=90)
         print(f"   inactive for 90 days: {repository.delete_sessions(updated_before=cutoff)} sessions deleted")
         print(f"   of Bob: {repository.delete_sessions(metadata={'user_id': 'bob'})} session deleted")
-        repository.vacuum()  # afterwards, nothing that was deleted is left in the file
+        repository.vacuum()  # afterward, nothing that was deleted is left in the file
     assert b"My bread" not in db_path.read_bytes()
 
 

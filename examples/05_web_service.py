@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Keep the file open while the service runs, so that the session manager of a request opens at once."""
+    """Keep the file open while the service runs, so that the session manager of each request opens quickly."""
     with SQLiteSessionRepository() as app.state.repository:
         yield
 
@@ -84,7 +84,7 @@ Text = Annotated[str, Body(embed=True, min_length=1, max_length=10_000)]
 
 
 def own_session(conversation_id: UUID, user: User, repository: Repository) -> str:
-    """Return a session id. It begins with the user's id, so that nobody can name another user's session."""
+    """Return a session id. It begins with the user's id, so that no user can name another user's session."""
     session_id = f"{user}.{conversation_id}"
     if repository.read_session(session_id) is None:
         raise HTTPException(404, "no such conversation")
@@ -137,7 +137,7 @@ turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
 
 def build_agent(session_id: str, user: str) -> Agent:
-    """Build an agent that picks up the conversation. This reads the file, so the event loop leaves it to a thread."""
+    """Build an agent that continues the conversation. This reads the file, so an event loop runs it in a thread."""
     # If the session was deleted a moment ago, this creates it again: with its owner, so that the owner can see it.
     session_manager = SQLiteSessionManager(session_id, metadata={"user_id": user})
     return Agent(
@@ -154,7 +154,7 @@ async def answer(
 ) -> AsyncGenerator[str, None]:
     """Yield the parts of an answer to a text, or to the last message if there is none.
 
-    With `through_message`, what was said after that message is forgotten first.
+    With `through_message`, what was said after that message is deleted first.
 
     In this process, the turns of a conversation wait for each other. If another process takes a turn meanwhile, the
     session manager raises StaleSessionException.
@@ -194,7 +194,7 @@ async def stream(session_id: OwnSession, user: User, text: Text) -> StreamingRes
 
 @app.post("/conversations/{conversation_id}/regenerate")
 async def regenerate(session_id: OwnSession, user: User, repository: Repository) -> dict[str, str]:
-    """Answer the last question again, instead of the answer that there is."""
+    """Answer the last question again, replacing its answer."""
     questions = [bubble["id"] for bubble in history(session_id, repository) if bubble["role"] == "user"]
     if not questions:
         raise HTTPException(409, "nothing was asked")
@@ -203,7 +203,7 @@ async def regenerate(session_id: OwnSession, user: User, repository: Repository)
 
 @app.put("/conversations/{conversation_id}/messages/{message_id}")
 async def edit(session_id: OwnSession, user: User, message_id: int, text: Text) -> dict[str, str]:
-    """Ask a question in other words, and forget what followed it."""
+    """Replace a question, and delete what followed it."""
     return {"answer": "".join([part async for part in answer(session_id, user, text, message_id - 1)])}
 
 
@@ -227,7 +227,7 @@ async def not_stored(request: Request, error: SessionException) -> JSONResponse:
 
 
 def problem(error: SessionException) -> str:
-    """Tell a client what it needs to know, and the log everything else."""
+    """Return what a client needs to know, and log everything else."""
     if isinstance(error, StaleSessionException):
         return "the conversation was continued elsewhere"
     if isinstance(error, SessionNotFoundException):

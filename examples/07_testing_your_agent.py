@@ -176,7 +176,7 @@ def test_a_redacted_message_is_gone(tmp_path: Path) -> None:
 
 
 def test_a_question_survives_a_failing_model(session_manager: SQLiteSessionManager) -> None:
-    """A message is stored before the agent goes on: whatever fails later, the next agent knows the question."""
+    """A message is stored before the agent continues: whatever fails later, the next agent knows the question."""
     agent = build_agent(session_manager, ScriptedModel(ConnectionError("the provider is down")))
     with pytest.raises(Exception, match="the provider is down"):
         agent("Where is order 4711?")

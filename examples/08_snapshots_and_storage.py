@@ -46,7 +46,7 @@ async def checkpoints(storage: SQLiteStorage) -> None:
     agent = Agent(model=example_model(), session_manager=session_manager, callback_handler=None)
     checkpoint = await session_manager.save_snapshot(agent, is_latest=False)
     await agent.invoke_async("My name is Bob.")
-    print(f"   went on to {len(agent.messages)} messages")
+    print(f"   continued to {len(agent.messages)} messages")
     await session_manager.restore_snapshot(agent, snapshot_id=checkpoint)
     answer = await agent.invoke_async("What is my name?")
     print(f"   back to the checkpoint: {str(answer).strip()}")
@@ -80,14 +80,14 @@ async def memory(storage: SQLiteStorage) -> None:
 
 
 def migration(storage: SQLiteStorage, db_path: Path) -> None:
-    """Migration: the session goes to the message log, goes on there, and comes back as a snapshot."""
-    with SQLiteSessionRepository(db_path) as log, warnings.catch_warnings():
+    """Migration: the session moves to a message history, continues there, and comes back as a snapshot."""
+    with SQLiteSessionRepository(db_path) as repository, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the immutable checkpoint stays behind
-        copy_session(SnapshotRepository(storage), log, "my-session")
+        copy_session(SnapshotRepository(storage), repository, "my-session")
     with SQLiteSessionManager("my-session", db_path) as session_manager:
         agent = Agent(model=example_model(), session_manager=session_manager, callback_handler=None)
         agent("Thank you.")
-        print(f"   the log has {len(session_manager.list_messages('my-session', 'default'))} messages")
+        print(f"   the history has {len(session_manager.list_messages('my-session', 'default'))} messages")
         copy_session(session_manager, SnapshotRepository(storage), "my-session", new_session_id="my-session-2")
     session_manager_2 = SnapshotSessionManager("my-session-2", storage=storage)
     back = Agent(model=example_model(), session_manager=session_manager_2, callback_handler=None)

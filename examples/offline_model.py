@@ -1,8 +1,7 @@
 """The model of the examples: it needs no network, unless an environment variable asks for a real model.
 
 `OfflineModel` follows a few fixed rules, but it really answers from the conversation it is given: it knows your name
-if a message in the conversation tells it, and says so if none does. It really calls tools, and reports what they
-returned.
+only if a message in the conversation says it. It really calls tools, and reports what they returned.
 """
 
 import json
@@ -53,13 +52,13 @@ def example_model() -> Model:
 
 
 class OfflineModel(Model):
-    """A model that knows about the user what the messages in the conversation say.
+    """A model that knows about the user only what the conversation says.
 
     - It understands "my ... is ...", "I like ...", "I'm ..." and "call me ...", and answers "What is my ...?",
       "What do I like?", "Who am I?" and "What did I tell you?".
-    - It calls every tool whose name has all its words in the request or in the system prompt. As inputs it takes what
-      the user called by the parameter's name ("my order is A-17"), numbers, quoted text, or names. Two cities make two
-      calls. Then it reports what the tools returned.
+    - It calls every tool if all words of its name are in the request or in the system prompt. As inputs it takes facts
+      that the user called by the parameter's name ("my order is A-17"), numbers, quoted text, or names. Two cities make
+      two calls. Then it reports what the tools returned.
     - In a Swarm, it hands a request that none of its tools fits to the agent whose description does.
     - It obeys 'begin with "..."' in its system prompt.
     """
@@ -225,7 +224,7 @@ def _sentences(text: str) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """Reduce different ways to say the same thing to one."""
+    """Reduce different ways of saying the same thing to one."""
     text = text.lower()
     for other, one in _SAME:
         text = text.replace(other, one)
