@@ -76,7 +76,7 @@ class Held:
 
         This is most of what an event costs an agent that holds thousands of messages. Any dict or list may have been
         changed in place, so each is compared, by C code that skips strings that are the same objects. Comparing the
-        encoded messages takes 2 to 4 times as long (`python -m tests.benchmarks conversations`).
+        encoded messages takes 1.5 to 3 times as long (`python -m tests.benchmarks conversations`).
         """
         if len(messages) != len(self) + added:
             return False
