@@ -2,6 +2,7 @@
 
 import gc
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,12 @@ if TYPE_CHECKING:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--scale", type=float, default=1.0, help="the part of their rounds that long tests are to run")
+    parser.addoption(
+        "--scale",
+        type=float,
+        default=1.0,
+        help="the part of their rounds that long tests run; below 0.1, only every third case of each",
+    )
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -23,15 +29,29 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 @pytest.hookimpl(tryfirst=True)  # before the tests are selected by their marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave all cases of a test but the first to the long tier, unless it is marked `every_case`."""
-    seen = set()
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave all cases of a test but the first to the long tier, unless it is marked `every_case`.
+
+    With a small `--scale`, every third case of a test in the long tier is run.
+    """
+    step = 3 if config.getoption("--scale") < 0.1 else 1
+    quick = set()
+    long: Counter[str] = Counter()
+    left_out = []
     for item in items:
-        if not any(item.get_closest_marker(name) for name in ("long", "every_case")):
-            name = item.nodeid.partition("[")[0]
-            if name in seen:
-                item.add_marker(pytest.mark.long)
-            seen.add(name)
+        name = item.nodeid.partition("[")[0]
+        if not item.get_closest_marker("long"):
+            if name not in quick or item.get_closest_marker("every_case"):
+                quick.add(name)
+                continue
+            item.add_marker(pytest.mark.long)
+        if long[name] % step:
+            left_out.append(item)
+        long[name] += 1
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        left = set(left_out)
+        items[:] = [item for item in items if item not in left]
 
 
 def pytest_collection_finish() -> None:

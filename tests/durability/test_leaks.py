@@ -45,8 +45,13 @@ def lasting(threads: list[str]) -> list[str]:
 
 
 def verify(routine: str, folder: Path, rounds: int, warm_up: int) -> None:
-    with ProcessPoolExecutor(1, mp_context=PROCESSES) as executor:
-        before, after = executor.submit(before_and_after, routine, folder, warm_up, rounds).result()
+    for attempt in range(3):  # Python now and then keeps a thousand blocks for itself; what leaks does so every time
+        place = folder / str(attempt)
+        place.mkdir()
+        with ProcessPoolExecutor(1, mp_context=PROCESSES) as executor:
+            before, after = executor.submit(before_and_after, routine, place, warm_up, rounds).result()
+        if after.blocks - before.blocks < BLOCKS + rounds / 10:
+            break
     assert lasting(after.threads) == lasting(before.threads)
     assert after.files == before.files
     assert after.blocks - before.blocks < BLOCKS + rounds / 10
