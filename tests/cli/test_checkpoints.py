@@ -1,4 +1,4 @@
-"""The commands about earlier moments: fork, rewind, forks, and show --context."""
+"""The commands about checkpoints: fork, rewind, forks, and show --context."""
 
 import json
 from pathlib import Path
@@ -72,7 +72,7 @@ def test_a_rewind_is_shown_first_and_confirmed(db: Path) -> None:
         (("nowhere", "--through", "1"), "Session nowhere does not exist"),
     ],
 )
-def test_a_rewind_of_what_is_not_there_says_so(arguments: tuple[str, ...], said: str, db: Path) -> None:
+def test_a_rewind_of_something_missing_says_so(arguments: tuple[str, ...], said: str, db: Path) -> None:
     ended = run("rewind", *arguments, "--yes", db=db)
     assert (ended.code, ended.err) == (1, f"strands-sqlite: {db} | {said}\n")
 

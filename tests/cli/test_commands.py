@@ -115,7 +115,7 @@ def test_a_shown_session_as_json_has_an_object_for_every_message(db: Path, choic
     assert shown[1]["message"]["content"] == [{"text": "sand"}]
 
 
-def test_of_several_agents_one_can_be_shown_and_of_many_messages_the_last(db: Path) -> None:
+def test_one_of_several_agents_and_the_last_of_many_messages_can_be_shown(db: Path) -> None:
     out = run("show", "island", db=db).out
     assert "(ada)" in out
     assert "(bob)" in out

@@ -36,7 +36,7 @@ PASSWORD = "hunter2"
 
 @pytest.fixture(scope="module", autouse=True)
 def s3_url() -> Iterator[str]:
-    """The URL of a server that speaks S3."""
+    """The URL of an S3 server."""
     with s3_server() as url:
         yield url
 
@@ -200,7 +200,7 @@ def test_a_session_that_fails_is_named_with_the_reason_and_the_others_are_copied
     assert copied == {"a", "c"}
 
 
-# What a message can say that no store of ours can hold, beside what is no JSON at all.
+# What a message can hold that our file cannot, besides what is not JSON at all.
 ODD: dict[str, dict[str, Any]] = {
     "a time that is a list": {"created_at": ["2024"]},
     "no time": {"updated_at": None},
@@ -289,7 +289,7 @@ def test_without_a_terminal_no_progress_is_printed(source: str, tmp_path: Path) 
 
 
 def without_the_package(monkeypatch: pytest.MonkeyPatch, version: str | None) -> None:
-    """Let the package for PostgreSQL not be installed, or be of a version."""
+    """Make the package for PostgreSQL appear missing, or of a certain version."""
     original = importlib.metadata.version
 
     def told(name: str) -> str:
@@ -360,7 +360,7 @@ def test_a_password_is_never_printed(
 # -- what is missing --
 
 
-def test_what_another_store_cannot_hold_is_told_for_how_many_sessions(tmp_path: Path) -> None:
+def test_copy_says_what_another_store_cannot_hold_and_for_how_many_sessions(tmp_path: Path) -> None:
     path = tmp_path / "from.db"
     for session_id, metadata in (("a", {"user_id": "1"}), ("b", {"user_id": "2"}), ("c", None)):
         with SQLiteSessionManager(session_id, path, metadata=metadata) as manager:

@@ -1,4 +1,4 @@
-"""What people see of sessions on terminals of several widths: nothing is squeezed, cut or shifted without need."""
+"""How sessions look on terminals of several widths: nothing is squeezed, cut or shifted needlessly."""
 
 import re
 from pathlib import Path

@@ -15,7 +15,7 @@ WORDS = ["question one", "answer one", "question two", "answer two"]
 
 @pytest.fixture
 def conversation(path: Path) -> Path:
-    """A conversation in whose midst the clock was set back by an hour."""
+    """A conversation during which the clock was set back by an hour."""
     with SQLiteSessionRepository(path) as repository:
         add_session(repository, "session")
         for number, words in enumerate(WORDS):

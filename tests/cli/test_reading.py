@@ -1,4 +1,4 @@
-"""Commands that only read change nothing, wait for nobody, and work on legacy files and read-only folders."""
+"""Commands that only read change nothing, never wait, and work on legacy files and read-only folders."""
 
 import json
 import os
@@ -36,7 +36,7 @@ print("holding", flush=True)
 sys.stdin.read()
 """
 
-# Runs commands one after the other, and tells how each ended and what was imported by then.
+# Runs commands one after the other, and reports how each ended and what was imported by then.
 IMPORTED = """
 import io, json, sys
 from strands_sqlite_session_manager.cli import main
@@ -56,7 +56,7 @@ def db(tmp_path: Path) -> Path:
 
 
 def everything(folder: Path) -> dict[str, bytes]:
-    """Return all files with content that a folder holds, except for the index of a log, which readers may build."""
+    """Return all files with content in a folder, except for the `-shm` index, which readers may build."""
     files = {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.endswith("-shm")}
     return {name: content for name, content in files.items() if content}
 
@@ -155,7 +155,7 @@ def as_nobody(work: Callable[[], Any]) -> int:
 
 @contextmanager
 def read_only_folder(db: Path, log: bool) -> Iterator[Path]:
-    """A copy of the file that anybody can read and nobody but root can write, where everybody can reach it."""
+    """A copy of the file that everyone can reach and read, but only root can write."""
     folder = Path(tempfile.mkdtemp())  # a test's own folder is closed to others
     try:
         for path in db.parent.iterdir():

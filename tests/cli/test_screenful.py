@@ -110,7 +110,7 @@ def test_without_a_pager_that_works_the_text_is_printed_and_one_that_quits_is_no
 
 
 @needs_terminal
-def test_an_error_is_told_after_what_was_printed(db: Path) -> None:
+def test_an_error_is_printed_after_the_output(db: Path) -> None:
     code, told = on_a_terminal("--db", db, "show", "nobody", PAGER="cat")
     assert (code, told) == (1, f"strands-sqlite: {db} | Session nobody does not exist\n")
 
@@ -227,7 +227,7 @@ def test_messages_can_be_shown_and_searched_by_their_time(command: tuple[str, ..
 
 @pytest.mark.long
 @pytest.mark.parametrize("count", [100_000])
-def test_of_a_session_of_many_messages_the_last_are_shown(count: int, path: Path) -> None:
+def test_the_last_of_many_messages_are_shown(count: int, path: Path) -> None:
     with SQLiteSessionRepository(path) as repository:
         add_session(repository, "long")
         add_message(repository, "long", 0)

@@ -74,7 +74,7 @@ def test_whatever_reads_can_be_run(query: str, db: Path) -> None:
         "-- nothing",
     ],
 )
-def test_whatever_is_no_query_is_refused_and_changes_nothing(query: str, db: Path) -> None:
+def test_anything_but_a_query_is_refused_and_changes_nothing(query: str, db: Path) -> None:
     before = db.read_bytes()
     ended = run("sql", query, db=db)
     assert (ended.code, ended.out) == (1, "")

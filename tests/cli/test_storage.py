@@ -1,4 +1,4 @@
-"""`strands-sqlite storage`, and what the other commands know of values."""
+"""`strands-sqlite storage`, and what the other commands do with values."""
 
 import json
 import os
@@ -92,14 +92,14 @@ def test_get_writes_the_bytes_and_nothing_else(filled: Path) -> None:
     assert done.stdout == VALUES["binary"]
 
 
-def test_get_of_a_key_that_is_not_there_fails(filled: Path) -> None:
+def test_get_of_a_missing_key_fails(filled: Path) -> None:
     ended = run("storage", "get", "nothing", db=filled)
     assert (ended.code, ended.out) == (1, "")
     assert f"{filled} | no such storage key: " in ended.err
 
 
 @pytest.mark.parametrize("arguments", [("get", "../a"), ("get", ""), ("list", "a\\b"), ("delete", "..", "--yes")])
-def test_what_can_be_no_key_is_wrong_usage(arguments: tuple[str, ...], filled: Path) -> None:
+def test_an_invalid_key_is_wrong_usage(arguments: tuple[str, ...], filled: Path) -> None:
     assert run("storage", *arguments, db=filled).code == 2
 
 
@@ -117,7 +117,7 @@ def test_delete_of_a_prefix_deletes_what_begins_with_it(filled: Path) -> None:
     assert counts(filled) == (3, 3, 3)
 
 
-def test_delete_asks_or_needs_to_be_told(filled: Path) -> None:
+def test_delete_asks_or_needs_yes(filled: Path) -> None:
     ended = run("storage", "delete", "session/ada/", db=filled)
     assert ended.code == 1
     assert "2 storage keys with 6 bytes would be deleted: confirm with --yes" in ended.err

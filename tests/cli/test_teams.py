@@ -53,7 +53,7 @@ STATE = {
 
 @pytest.fixture
 def db(path: Path) -> Path:
-    """A file with a graph that failed on its way."""
+    """A file with a graph that failed halfway."""
     with SQLiteSessionRepository(path) as repository:
         add_session(repository, "book", agent_ids=())
         repository.create_multi_agent("book", Orchestrator("authors", STATE))
@@ -61,7 +61,7 @@ def db(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_list_tells_the_kind_and_the_task(kind: str, teams: Path) -> None:
+def test_a_list_shows_the_kind_and_the_task(kind: str, teams: Path) -> None:
     assert f"{kind}: a task for a {kind}" in run("list", db=teams).out
     with SQLiteSessionRepository(teams) as repository:
         summary = repository.read_session_summary(kind)

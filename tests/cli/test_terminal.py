@@ -81,7 +81,7 @@ def test_a_person_at_a_terminal_is_asked(name: str, typed: str, left: int, db: P
 
 
 @pytest.mark.parametrize("name", tier(DESTRUCTIVE, quick=["delete"]))
-def test_where_nobody_can_be_asked_nothing_is_deleted_without_yes(name: str, db: Path) -> None:
+def test_without_a_terminal_nothing_is_deleted_without_yes(name: str, db: Path) -> None:
     refused = in_a_process("--db", db, *DESTRUCTIVE[name], stdin=b"y\n")
     assert (refused.code, count(db)) == (1, 2)
     assert "--yes" in refused.err

@@ -1,4 +1,4 @@
-"""Every message is a place to return to, exactly: by a fork, by a rewind, and to look at."""
+"""You can return to any message, exactly: by a fork, by a rewind, and by reading its context."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from ..support.histories.history import History
 from ..support.recording_manager import Recorder, held, written
 from ..support.tiers import every
 
-# Where Strands itself makes something else of an agent that did not come to the end of its turn.
+# Histories in which Strands itself changes an agent that did not reach the end of its turn.
 NOT_IN_THE_MIDDLE = {
     "a conversation that the model keeps": "a message is not told again to a model that has heard it",
     "tools in the background": "what runs in the background does not run on in another process",
@@ -30,7 +30,7 @@ class Historian(Recorder):
         self._history = history
 
     def redact_latest_message(self, redact_message: Message, agent: Any, **kwargs: Any) -> None:
-        self.moments.clear()  # what is redacted is so at every moment
+        self.moments.clear()  # a redaction applies to every checkpoint
         super().redact_latest_message(redact_message, agent, **kwargs)
 
     def _note(self, agent: Any) -> None:
@@ -60,7 +60,7 @@ def test_a_fork_and_a_rewind_through_any_message_hold_what_a_resume_held_then(na
             for session_id in (f"through {number}", f"rewound {number}"):
                 with SQLiteSessionManager(session_id, path) as other:
                     assert held(history.build(other)) == expected, session_id
-        # A fork of a fork knows the moments before it as well.
+        # A fork of a fork has the checkpoints before it as well.
         last = max(moments)
         for number in moments:
             manager.fork_session(f"through {last}", f"again {number}", through_message=number)

@@ -12,7 +12,7 @@ from ..support.histories.history import History
 from ..support.recording_manager import Recorder, held, stashed
 from ..support.tiers import every
 
-# Where Strands itself makes something else of an agent that did not come to the end of its turn.
+# Histories in which Strands itself changes an agent that did not reach the end of its turn.
 NOT_IN_THE_MIDDLE = {
     "a conversation that the model keeps": "a message is not told again to a model that has heard it",
     "tools in the background": "what runs in the background does not run on in another process",

@@ -70,7 +70,7 @@ def copy_from_files(folder: Path) -> None:
 
 
 def copy_from_files_as_the_earlier_package(folder: Path) -> None:
-    """Write the session of the files into a file of the earlier package of our name."""
+    """Write the session of the files into a legacy file."""
     source = files(folder)
     agent = source.read_agent(SESSION, "default")
     assert agent is not None
@@ -107,7 +107,7 @@ Move = Callable[[Path], None]
 
 @pytest.fixture(params=[copy_from_files, copy_from_files_as_the_earlier_package])
 def move(request: pytest.FixtureRequest) -> Move:
-    """A way in which a session comes from files to us."""
+    """A way to bring a session from files to us."""
     move: Move = request.param
     return move
 

@@ -44,7 +44,7 @@ def history(request: pytest.FixtureRequest) -> History:
 
 
 def live_on(agent: Agent) -> None:
-    """Have turns, a long tool result, a redaction and an overflow, and keep something in the state."""
+    """Take turns with a long tool result, a redaction and an overflow, and keep something in the state."""
     say(agent, "question")
     say(agent, "recite", [call("recite", "t1", lines=50)], "done")
     say(agent, "a secret", REDACT_INPUT)

@@ -113,7 +113,7 @@ class RandomLife(RuleBasedStateMachine):
         return build(self.manager, {**configured, **arguments, "hooks": hooks})
 
     def _say(self, prompt: Any, *replies: Any) -> Any:
-        """Run one turn. Strands cannot cope with every list of messages, but what fails must not be ours."""
+        """Run one turn. Strands cannot cope with every list of messages, but our code must not be what fails."""
         try:
             return say(self.agent, prompt, *replies)
         except Exception as error:
@@ -234,7 +234,7 @@ class RandomLife(RuleBasedStateMachine):
         assert written(self.manager.listed()) == written(self.log.messages())
 
     def _assert_holds(self, agent: Agent, expected: str) -> None:
-        """Assert that a new agent holds what a live one held, but for what Strands repairs."""
+        """Assert that a new agent holds what a live one held, except for Strands' repairs."""
         before, after = json.loads(expected), json.loads(held(agent))
         said = before.pop("messages")
         repaired = RepositorySessionManager._fix_broken_tool_use(self.manager, copy.deepcopy(said))

@@ -111,7 +111,7 @@ PRIVATE = {
     "_interrupt_state",
     "_model_state",
 }
-# Of Python's locks, and of `argparse`, which tells nothing about a parser otherwise.
+# Private names of Python's locks, and of `argparse`, which has no public way to inspect a parser.
 PYTHONS = {"_is_owned", "_SubParsersAction", "_actions", "_option_string_actions"}
 FOLDER = Path(package.__file__).parent
 
@@ -324,7 +324,7 @@ def test_a_manager_receives_these_events_in_this_order() -> None:
     ]
 
 
-def test_our_manager_is_told_of_each_event_once_and_the_event_loop_never_waits_for_it() -> None:
+def test_our_manager_receives_each_event_once_and_the_event_loop_never_waits_for_it() -> None:
     registrations = Registrations()
     with SQLiteSessionManager("a session", ":memory:") as manager:
         manager.register_hooks(registrations)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Writers of one process commit together, and each of them gets an outcome of its own.
+"""Writers of one process commit together, and each of them gets its own outcome.
 
 Threads write while another connection holds the write lock: they queue, and go into one commit when it is free.
 """
@@ -86,11 +86,11 @@ def appending(repository: SQLiteSessionRepository, agent: int, number: int = 0, 
     return lambda: repository.create_message(SESSION, f"agent {agent}", message(number, text))
 
 
-def test_those_who_wait_go_into_one_commit(path: Path, repository: SQLiteSessionRepository) -> None:
+def test_waiting_writers_share_one_commit(path: Path, repository: SQLiteSessionRepository) -> None:
     before = commits_in_wal(path)
     assert outcomes(path, *(appending(repository, agent) for agent in range(WRITERS))) == [None] * WRITERS
     assert stored(path) == {f"agent {agent}, 0: hello" for agent in range(WRITERS)}
-    # The first one waited for SQLite's lock itself, and the others for the queue, which may have been a bit late.
+    # The first one waited for SQLite's lock itself, the others for the queue, to which some may have come late.
     assert commits_in_wal(path) - before <= 3
 
 
@@ -113,7 +113,7 @@ def live_agent(path: Path, session_id: str) -> tuple[SQLiteSessionManager, Agent
     return manager, Agent(model=ScriptedModel(), session_manager=manager, callback_handler=None)
 
 
-def test_each_is_refused_alone(path: Path, repository: SQLiteSessionRepository) -> None:
+def test_each_failing_write_is_refused_alone(path: Path, repository: SQLiteSessionRepository) -> None:
     appending(repository, 0, 0, "first")()
     (stale_manager, stale), (_, fresh) = live_agent(path, "talk"), live_agent(path, "talk")
     fresh("hello")
@@ -151,7 +151,7 @@ def test_of_several_with_the_same_id_one_succeeds(path: Path, repository: SQLite
 
 
 def make_commits_fail(path: Path) -> None:
-    """Have the commit of every transaction fail that writes a poisoned message, and no earlier statement."""
+    """Make the commit of every transaction with a poisoned message fail, but no earlier statement."""
     with closing(sqlite3.connect(path)) as connection:
         connection.executescript(f"""
             CREATE TABLE creditors (id INTEGER PRIMARY KEY);
@@ -162,7 +162,7 @@ def make_commits_fail(path: Path) -> None:
 
 
 def make_transactions_fail(path: Path) -> None:
-    """Have SQLite roll back every transaction that writes a poisoned message."""
+    """Make SQLite roll back every transaction that writes a poisoned message."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"""
             CREATE TRIGGER poisoned BEFORE INSERT ON messages WHEN new.message LIKE '%{POISON}%'
@@ -171,7 +171,7 @@ def make_transactions_fail(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make_fail", [make_commits_fail, make_transactions_fail])
-def test_a_commit_that_fails_fails_all_that_are_in_it(
+def test_a_failed_commit_fails_every_write_in_it(
     make_fail: Callable[[Path], None], path: Path, repository: SQLiteSessionRepository
 ) -> None:
     make_fail(path)
@@ -179,7 +179,7 @@ def test_a_commit_that_fails_fails_all_that_are_in_it(
     raised = outcomes(path, *writes, appending(repository, 0, text=POISON))
     succeeded = {f"agent {agent}, 0: hello" for agent, error in enumerate(raised, 1) if error is None}
     assert stored(path) == succeeded
-    assert len(succeeded) <= 2  # who waited for SQLite's lock itself, or came late
+    assert len(succeeded) <= 2  # waited for the lock itself, or came late
     assert all(isinstance(error, SessionException) for error in raised if error is not None)
     assert not any(isinstance(error, DatabaseLockedException) for error in raised)
     for write, error in zip(writes, raised, strict=False):
@@ -209,7 +209,7 @@ def test_a_full_disk_fails_all_and_nothing_is_half_stored(path: Path, repository
 
 
 def _write_to_a_full_disk(path: Path, repository: SQLiteSessionRepository) -> None:
-    """Run in a child, whose every file is as large as it may be."""
+    """Run in a child process whose files may not grow."""
     import resource  # not on Windows
 
     writes = [appending(repository, agent) for agent in range(WRITERS)]
@@ -226,7 +226,7 @@ def _write_to_a_full_disk(path: Path, repository: SQLiteSessionRepository) -> No
         write()
 
 
-def test_who_returns_is_committed(path: Path, repository: SQLiteSessionRepository) -> None:
+def test_a_write_that_returned_is_committed(path: Path, repository: SQLiteSessionRepository) -> None:
     with closing(sqlite3.connect(path, check_same_thread=False)) as connection:
         reading = threading.Lock()
 
@@ -244,7 +244,7 @@ def test_who_returns_is_committed(path: Path, repository: SQLiteSessionRepositor
     assert len(stored(path)) == WRITERS * 20
 
 
-def test_who_waits_in_vain_is_told_in_time_and_writes_nothing_later(path: Path) -> None:
+def test_a_writer_that_times_out_is_told_in_time_and_writes_nothing_later(path: Path) -> None:
     timeout = 0.15
     with SQLiteSessionManager(SESSION, path, timeout=timeout) as repository:
         for number in range(WRITERS):
@@ -264,11 +264,11 @@ def test_who_waits_in_vain_is_told_in_time_and_writes_nothing_later(path: Path) 
         assert [type(future.exception(0)) for future in futures] == [DatabaseLockedException] * (WRITERS - 1)
         assert min(waited) >= timeout * 0.9
         appending(repository, 0)()
-        time.sleep(0.15)  # longer than the committer waits before it looks who is still there
+        time.sleep(0.15)  # longer than the committer waits before it checks which writers still wait
         assert stored(path) == {"agent 0, 0: hello"}
 
 
-def test_an_event_loop_that_waits_in_vain_is_told_in_time_and_writes_nothing_later(path: Path) -> None:
+def test_an_event_loop_that_times_out_is_told_in_time_and_writes_nothing_later(path: Path) -> None:
     manager = SQLiteSessionManager(SESSION, path, timeout=0.15)
     agents = [
         Agent(model=ScriptedModel(), agent_id=f"agent {number}", session_manager=manager, callback_handler=None)
@@ -283,7 +283,7 @@ def test_an_event_loop_that_waits_in_vain_is_told_in_time_and_writes_nothing_lat
             assert time.monotonic() - begun < 20
         await asyncio.sleep(0.15)
         assert stored(path) == set()
-        # It is stored with the next event: the agent goes on holding it.
+        # The next event stores it: the agent still holds it.
         await agents[0].invoke_async("hello")
 
     asyncio.run(wait_in_vain())
@@ -300,7 +300,7 @@ def interrupt(*_: Any) -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers")
-def test_who_is_interrupted_in_the_queue_writes_nothing_later(path: Path, repository: SQLiteSessionRepository) -> None:
+def test_a_writer_interrupted_in_the_queue_never_writes_later(path: Path, repository: SQLiteSessionRepository) -> None:
     former = signal.signal(signal.SIGALRM, interrupt)
     try:
         with writing(path, appending(repository, 1), appending(repository, 2)) as futures:
@@ -328,7 +328,7 @@ def test_a_lone_writer_starts_no_thread(path: Path) -> None:
 
 
 @pytest.mark.long
-def test_the_thread_that_commits_ends_when_nobody_writes(path: Path, repository: SQLiteSessionRepository) -> None:
+def test_the_committer_ends_when_idle(path: Path, repository: SQLiteSessionRepository) -> None:
     before = set(threading.enumerate())
     assert outcomes(path, *(appending(repository, agent) for agent in range(4))) == [None] * 4
     (committer,) = set(threading.enumerate()) - before
@@ -342,7 +342,7 @@ def test_the_thread_that_commits_ends_when_nobody_writes(path: Path, repository:
 def test_hundreds_of_writers_with_all_outcomes_at_once(
     seed: int, path: Path, repository: SQLiteSessionRepository, scaled: Callable[[int], int]
 ) -> None:
-    """Every thread appends to its agent, and now and then takes an id that is taken, or an agent that is not there."""
+    """Every thread appends to its agent, and now and then uses an id that is taken, or an agent that does not exist."""
     make_transactions_fail(path)
     rounds = scaled(300)
 

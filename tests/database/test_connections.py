@@ -1,6 +1,6 @@
 """A file has as many connections as threads were busy at once. All users share them; the last one closes them.
 
-Readers wait for nobody. Writers wait for each other, up to `timeout`.
+Readers never wait. Writers wait for each other, up to `timeout`.
 """
 
 import gc
@@ -35,7 +35,7 @@ def run_thread(target: Any, *arguments: Any) -> None:
 
 @contextmanager
 def another_writer(path: Path) -> Iterator[None]:
-    """Hold the lock that a writer needs, as a stranger with `sqlite3` would."""
+    """Hold the lock that a writer needs, as another program with `sqlite3` would."""
     with closing(sqlite3.connect(path, isolation_level=None)) as stranger:
         stranger.execute("BEGIN IMMEDIATE")
         yield
@@ -158,7 +158,7 @@ def test_managers_that_are_collected_close_their_connections(tmp_path: Path) -> 
     assert descriptors(path) == []
 
 
-def test_a_closed_manager_says_so_and_another_on_the_file_works_on(tmp_path: Path) -> None:
+def test_a_closed_manager_says_so_and_another_on_the_file_keeps_working(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     with begin(path) as closed:
         neighbour = SQLiteSessionManager(SESSION, path)
@@ -220,7 +220,7 @@ class Resuming(NullConversationManager):
         return super().restore_from_session(state)
 
 
-def test_nobody_waits_for_a_reader(tmp_path: Path) -> None:
+def test_no_thread_waits_for_a_reader(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     manager = begin(path)
     live_agent(manager, conversation_manager=Resuming())("hello")

@@ -82,7 +82,7 @@ def test_a_database_in_memory_is_not_copied(opener: Callable[[str], Any], way: C
 
 
 @ways
-def test_what_opens_by_a_function_that_cannot_be_pickled_is_not_copied_or_opens_by_it(
+def test_a_connect_function_that_cannot_be_pickled_is_refused_or_used_by_the_copy(
     way: Callable[[Any], Any], path: Path
 ) -> None:
     def connect(path: str) -> sqlite3.Connection:

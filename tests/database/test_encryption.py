@@ -36,7 +36,7 @@ SECRET = "the treasure is under the palm"
 
 
 def talk(path: Path, *script: Any) -> tuple[SQLiteSessionManager, Agent]:
-    """Have an agent on an encrypted file hear the secret, and answer by a script."""
+    """Tell an agent on an encrypted file the secret, and let it answer from a script."""
     manager = SQLiteSessionManager("island", path, metadata={"user_id": "42"}, connect=connect_encrypted)
     agent = build(manager, *script)
     agent(SECRET)
@@ -44,14 +44,14 @@ def talk(path: Path, *script: Any) -> tuple[SQLiteSessionManager, Agent]:
 
 
 def noise_in(folder: Path) -> bytes:
-    """All bytes of all files of a folder, which hold nothing to be read."""
+    """All bytes of all files of a folder, which must be unreadable."""
     content = b"".join(file.read_bytes() for file in folder.iterdir() if not file.name.endswith("-shm"))
     for word in (b"SQLite format", b"CREATE TABLE", b"island", b"user_id", SECRET.encode(), b'"role"'):
         assert word not in content
     return content
 
 
-def test_without_the_key_the_file_and_its_log_are_noise(path: Path) -> None:
+def test_without_the_key_the_file_and_its_write_ahead_log_are_unreadable(path: Path) -> None:
     manager, agent = talk(path)
     assert Path(f"{path}-wal").stat().st_size > 0
     assert len(set(noise_in(path.parent))) == 256
@@ -234,7 +234,7 @@ def test_a_connect_function_without_a_usable_connection_is_an_error(
 
 
 def customised(path: str) -> sqlite3.Connection:
-    """Open a connection with what people like to set."""
+    """Open a connection with settings that people often choose."""
     connection = sqlite3.connect(path, check_same_thread=False, isolation_level="EXCLUSIVE", timeout=1)
     connection.row_factory = sqlite3.Row
     connection.text_factory = bytes

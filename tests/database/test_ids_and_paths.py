@@ -1,4 +1,4 @@
-"""What is at the edge of what is allowed: the largest message id, and a path that names a folder."""
+"""The edges of what is allowed: the largest message id, and a path that names a folder."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +17,7 @@ LARGEST = 2**63 - 1
 
 
 @pytest.mark.parametrize("number", [LARGEST, LARGEST - 1, LARGEST - 2])
-def test_an_agent_goes_on_behind_a_very_large_message_id_or_is_refused_clearly(number: int, path: Path) -> None:
+def test_an_agent_continues_after_a_very_large_message_id_or_is_refused_clearly(number: int, path: Path) -> None:
     for _ in range(2):
         with SQLiteSessionManager("session", path) as manager:
             agent = Agent(model=ScriptedModel(), session_manager=manager, callback_handler=None)

@@ -1,4 +1,4 @@
-"""Legacy files are upgraded in place, wholly or not at all, and agents resume from them."""
+"""Legacy files are upgraded in place, completely or not at all, and agents resume from them."""
 
 import os
 import random
@@ -75,7 +75,7 @@ def test_a_legacy_file_that_is_still_open_is_upgraded(tmp_path: Path) -> None:
         assert earlier.execute("SELECT count(*) FROM messages").fetchone() == (6,)
         with SQLiteSessionRepository(path) as repository:
             assert told(read(repository, contents)) == told(contents)
-        with pytest.raises(sqlite3.OperationalError):  # whoever writes as before is refused, not misunderstood
+        with pytest.raises(sqlite3.OperationalError):  # a writer of the old tables is refused, not misunderstood
             earlier.execute("UPDATE messages SET data = '{}'")
 
 
@@ -132,7 +132,7 @@ def test_an_agent_resumes_from_an_upgraded_file_as_from_files(
         files.create_message(SESSION, agent_id, message)
 
     def describe(session_manager: Any) -> str:
-        """Tell what an agent holds that resumes here, and what it holds a turn later."""
+        """Return what an agent holds when it resumes here, and a turn later."""
         resumed = Agent(
             model=ScriptedModel(),
             agent_id=agent_id,
@@ -270,7 +270,7 @@ def test_an_upgrade_for_whose_copy_there_is_no_room_is_refused_and_leaves_the_ol
 
 
 def assert_old_or_upgraded(path: Path, contents: Contents, old: dict[str, list[Any]]) -> bool:
-    """Say whether a file is still the old one, to the last row; it must be upgraded, and have a copy, otherwise.
+    """Return whether a file is still the old one, to the last row; otherwise it must be upgraded and have a copy.
 
     What a recovery makes of it is looked at in a copy, so that the file is as the dead process left it.
     """

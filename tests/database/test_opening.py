@@ -1,4 +1,4 @@
-"""Any number of users may open a file at its first moment, and a process that dies leaves nothing half made."""
+"""Any number of users may open a new file at once, and a process that dies leaves nothing half made."""
 
 import os
 import random
@@ -219,7 +219,7 @@ def test_opening_again_changes_nothing(tmp_path: Path) -> None:
 
 
 class Orchestrator:
-    """As much of an orchestrator as a repository wants of one."""
+    """The part of an orchestrator that a repository needs."""
 
     id = "orchestrator"
 

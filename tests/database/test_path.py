@@ -1,4 +1,4 @@
-"""Where the database file is, who can read it, and what happens where there cannot be one."""
+"""Where the database file is, who can read it, and what happens if it cannot be created."""
 
 import os
 import stat
@@ -301,7 +301,7 @@ def refusals_of_nobody(path: Path) -> list[str]:
     """Try to open a file as a user who may not write everywhere, as the administrator may; return the errors."""
 
     def open_it(pipe: Connection) -> None:
-        SQLiteSessionManager("warm up", ":memory:").close()  # imports what nobody may not read
+        SQLiteSessionManager("warm up", ":memory:").close()  # imports modules that this user could not read
         if os.geteuid() == 0:
             os.setuid(65534)
         for open_database in (SQLiteSessionRepository, lambda path: SQLiteSessionManager("home", path)):

@@ -1,4 +1,4 @@
-"""A process may fork whatever it is doing with a file: parent and child both go on, and neither harms the other."""
+"""A process may fork whatever it is doing with a file: parent and child both continue, and neither harms the other."""
 
 import gc
 import itertools

@@ -1,4 +1,4 @@
-"""Whoever only reads meets files that others left half-way, hold, or do not let them write: told as what it is.
+"""Readers of files that another process left half-written or keeps locked, or that they may not write, get the truth.
 
 A hot rollback journal is what a killed writer leaves beside a file without a write-ahead log: SQLite recovers it.
 """
@@ -90,7 +90,7 @@ def legacy(path: Path) -> Path:
     [*((command, rewrite_and_be_killed) for command in COMMANDS.values()), (("check",), upgrade_and_be_killed)],
     ids=[*COMMANDS, "check, of an upgrade"],
 )
-def test_a_command_that_reads_beside_a_hot_journal_tells_no_damage(
+def test_a_command_that_reads_beside_a_hot_journal_reports_no_damage(
     command: tuple[str, ...], leave: Callable[[Path], None], legacy: Path
 ) -> None:
     leave(legacy)
@@ -125,7 +125,7 @@ def test_a_read_only_repository_beside_a_hot_journal_reads_all_or_says_why_not(
 
 @pytest.fixture(params=["a file without a write-ahead log", "a file with one"])
 def locked(request: pytest.FixtureRequest, path: Path) -> Iterator[Path]:
-    """A file that another process does not let anybody read."""
+    """A file that another process lets no one read."""
     if request.param == "a file with one":
         with SQLiteSessionManager(SESSION, path):
             pass
@@ -178,7 +178,7 @@ def as_nobody(work: Callable[[], Any]) -> Any:
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become somebody else")
 @pytest.mark.parametrize("state", ["closed", "with a write-ahead log in use", "with a hot journal"])
-def test_who_may_not_write_reads_everything_or_is_told_why_not(state: str, path: Path) -> None:
+def test_a_user_who_may_not_write_reads_everything_or_is_told_why_not(state: str, path: Path) -> None:
     folder = path.parent
     if state == "with a hot journal":
         path.write_bytes(_legacy())

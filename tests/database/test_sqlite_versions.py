@@ -1,4 +1,4 @@
-"""An SQLite that is too old is refused with a clear error before a file is touched."""
+"""A SQLite that is too old is refused with a clear error before a file is touched."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from ..support.command_line import run
 
 
 def connect_to_old(path: str) -> sqlite3.Connection:
-    """Open a connection that says it is of an SQLite of 2020."""
+    """Open a connection that claims to be SQLite of 2020."""
     raw = sqlite3.connect(path, check_same_thread=False)
     raw.create_function("sqlite_version", 0, lambda: "3.34.1")
     return raw
@@ -33,7 +33,7 @@ def connect_without_json(path: str) -> sqlite3.Connection:
 
 @pytest.fixture
 def too_old(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let Python's own SQLite be older than what we need."""
+    """Make Python's own SQLite appear older than what we need."""
     with monkeypatch.context() as context:
         context.setattr(connections, "OLDEST_SQLITE", (3, 1000, 0))
         connections.check_own_sqlite.cache_clear()

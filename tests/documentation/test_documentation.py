@@ -1,4 +1,4 @@
-"""Every block, command, signature, and link of the documentation is tried as it is written.
+"""Every block, command, signature, and link of the documentation is tried as written.
 
 The blocks of a section run in order, in a temporary folder with a few files. Anything without a rule fails, so nothing
 untried can be written.
@@ -138,7 +138,7 @@ QUERIES = {
 
 @pytest.fixture(scope="module")
 def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connection]:
-    """The file of the two conversations, as somebody has it who has no Python."""
+    """The file of the two conversations, as a reader without Python sees it."""
     path = tmp_path_factory.mktemp("queries") / "sessions.db"
     with SQLiteSessionRepository(path) as repository:
         for session_id, (user, messages) in CONVERSATIONS.items():
@@ -167,7 +167,7 @@ SECTIONS = {
     for section in document.sections
     if section.blocks
 }
-# In a sentence, a program is named more often than it is run.
+# Sentences name programs more often than they run them.
 MENTIONED = {
     f"{document.path.relative_to(ROOT).as_posix()}:{line} {code}": code
     for document in DOCUMENTS

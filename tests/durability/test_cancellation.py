@@ -1,7 +1,7 @@
-"""Cancellation is safe, at any await: what was handed over is stored or is not, and the agent goes on.
+"""Cancellation is safe, at any await: a message is stored or it is not, and the agent can continue.
 
-After each of them, the agent takes another turn, what it holds is what a new agent finds, no message is stored twice,
-and nothing holds the database's lock.
+After each cancellation, the agent takes another turn, a new agent finds what it holds, no message is stored twice, and
+nothing holds the database's lock.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ async def count(tool_context: ToolContext) -> str:
 
 
 class PausingModel(ScriptedModel):
-    """Lets others have the event loop between any two events, as a network would."""
+    """Yields to the event loop between any two events, as a network would."""
 
     async def stream(self, messages: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
         async for event in super().stream(messages, *args, **kwargs):
@@ -80,10 +80,10 @@ class Talk:
         return f"prompt {self._turns}"
 
     async def verify(self, *, by_a_new_agent: bool = False) -> None:
-        """Expect that the agent goes on and that what is stored is right, see the module.
+        """Assert that the agent continues and that the right things are stored; see the module.
 
         Args:
-            by_a_new_agent: Whether a new agent goes on instead, as in a server that builds one for each request.
+            by_a_new_agent: Whether a new agent continues instead, as in a server that builds one for each request.
         """
         assert seconds_to_lock(self.path) < 1
         self._verify_history()
@@ -107,7 +107,7 @@ class Talk:
 
 
 def talking(test: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
-    """Run a test in an event loop, in which nothing fails unseen."""
+    """Run a test in an event loop in which no failure goes unnoticed."""
 
     async def run() -> None:
         unseen: list[Any] = []
@@ -129,7 +129,7 @@ async def cancel_everywhere(path: Path, step: int, **settings: Any) -> None:
         canceled = await cancel_at(talk.turn, point)
         await talk.verify(by_a_new_agent=point % 8 < 4)
         point += step
-    assert point > 20  # as many await points as a turn has at least
+    assert point > 20  # a turn has at least this many await points
 
 
 def test_a_turn_is_canceled_at_every_other_await(path: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_turn_is_canceled_at_every_await(synchronous: str, path: Path) -> None
 
 
 async def cancel(task: asyncio.Future[Any]) -> None:
-    """Cancel a task until it ends: with a canceled turn, Strands waits once more, for the event at its end."""
+    """Cancel a task until it ends: after a canceled turn, Strands awaits one more event, at its end."""
     while not task.done():
         task.cancel()
         await asyncio.wait([task], timeout=0.02)
@@ -250,7 +250,7 @@ def test_what_was_canceled_while_the_lock_is_held_is_not_stored_later(path: Path
             with SQLiteSessionRepository(path) as repository:
                 before = len(repository.list_messages("session", "default"))
             successor = Talk(path)
-        await asyncio.sleep(0.15)  # longer than a committer waits before it looks who is still there
+        await asyncio.sleep(0.15)  # longer than a committer waits before it checks which writers still wait
         with SQLiteSessionRepository(path) as repository:
             assert len(repository.list_messages("session", "default")) == before
         await successor.turn()
@@ -343,7 +343,7 @@ async def leave(path: Path, step: int, close: bool) -> None:
         if close:
             await stream.aclose()  # type: ignore[attr-defined]
         del stream
-        await asyncio.sleep(0)  # the loop closes what nobody has closed
+        await asyncio.sleep(0)  # the loop closes what is still open
         await asyncio.sleep(0.01)
         await talk.verify()
         point += step
@@ -372,7 +372,7 @@ def build_swarm(manager: SQLiteSessionManager) -> Any:
 
 
 async def cancel_orchestrator(path: Path, build: Callable[[SQLiteSessionManager], Any], step: int) -> None:
-    """Cancel a Graph or Swarm at one await after the other; then it goes on, and after it a new one."""
+    """Cancel a Graph or Swarm at one await after the other; then it continues, and after it a new one."""
     point, canceled = 1, True
     while canceled:
         managers = [SQLiteSessionManager(f"session {point}", path, synchronous="NORMAL") for _ in range(2)]
@@ -383,7 +383,7 @@ async def cancel_orchestrator(path: Path, build: Callable[[SQLiteSessionManager]
         assert managers[0].read_multi_agent(f"session {point}", "team") == live.serialize_state()
         await build(managers[1]).invoke_async("hello")
         point += step
-    assert point > 10  # as many await points as there are at least
+    assert point > 10  # at least this many await points
 
 
 @pytest.mark.parametrize("build", [build_graph, build_swarm])

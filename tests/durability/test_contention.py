@@ -1,7 +1,7 @@
-"""Many processes do everything there is to do with one file, for as long as they like.
+"""Many processes do everything that one can do with a file, at the same time.
 
-Only documented errors occur, and no writer waits in vain. What returned is stored, what was deleted is gone, message
-ids have no gaps, and neither a reader nor a backup sees part of a transaction.
+Only documented errors occur, and no writer times out. What returned is stored, what was deleted is gone, message ids
+have no gaps, and neither a reader nor a backup sees part of a transaction.
 """
 
 import threading
@@ -35,7 +35,7 @@ TIMEOUT = 30  # seconds, the default of a manager
 
 @pytest.mark.parametrize("seed", [1])
 def test_processes_that_do_everything_at_once_lose_nothing_and_see_nothing_half_done(seed: int, tmp_path: Path) -> None:
-    """3 processes, for a moment."""
+    """3 processes, for a short time."""
     crowd(tmp_path, processes=3, seed=seed, seconds=0.5)
 
 
@@ -45,7 +45,7 @@ def test_processes_that_do_everything_at_once_lose_nothing_and_see_nothing_half_
 def test_16_processes_lose_nothing_and_see_nothing_half_done(
     seed: int, tmp_path: Path, scaled: Callable[[int], int]
 ) -> None:
-    """16 processes, for a minute: turns, appends, listings, searches, deletions, backups and what else there is."""
+    """16 processes, for a minute: turns, appends, listings, searches, deletions, backups and everything else."""
     crowd(tmp_path, processes=16, seed=seed, seconds=scaled(60))
 
 
@@ -68,7 +68,7 @@ def crowd(folder: Path, *, processes: int, seed: int, seconds: float) -> None:
 
 
 def verify_whole(path: Path) -> None:
-    """The file is healthy, and of one moment."""
+    """The file is healthy, and shows one moment."""
     with SQLiteSessionRepository(path) as repository:
         assert repository.check() == []
         assert list(torn_sessions(repository)) == []
@@ -130,7 +130,7 @@ def verify_vacuumed(path: Path, memories: list[Memory]) -> None:
 
 
 def test_deleting_many_sessions_ends_while_others_create_more(tmp_path: Path) -> None:
-    """What is begun after the call may stay; the call does not run after it for ever."""
+    """Sessions begun after the call may stay; the call does not chase them forever."""
     path = tmp_path / "sessions.db"
     repository = SQLiteSessionRepository(path)
     SQLiteSessionManager("first", path, metadata={"user_id": "42"})

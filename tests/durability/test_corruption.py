@@ -2,8 +2,8 @@
 
 `support/damaged_files.py` damages copies of a file in every way it knows; `support/file_examination.py` then reads,
 resumes, converses, changes, and runs the command line on each. SQLite keeps no checksums, so damage inside a text shows
-only where it breaks the JSON. `check` reports all other damage that SQLite can detect; until somebody runs it, a
-damaged index can lead to another row.
+only where it breaks the JSON. `check` reports all other damage that SQLite can detect; until it runs, a damaged index
+can lead to another row.
 """
 
 import os
@@ -88,7 +88,7 @@ TYPES = ("x'7b7d'", "x'ff'", "5", "-1.5", "CAST(x'ff' AS TEXT)", "''", "'{}'", "
 
 
 def findings_with(path: Path, table: str, column: str, value: str) -> list[str]:
-    """Put a value into a column of one row, as damage to its list of types does, and do everything with the file."""
+    """Put a value into a column of one row, as damage to its list of types does, and run every operation on it."""
     fill(path)
     with SQLiteSessionManager("ship", path, synchronous="NORMAL") as manager:
         manager.create_multi_agent("ship", Orchestrator("graph", {"x": 1}))
@@ -122,7 +122,7 @@ def test_a_value_of_any_type_in_any_column_is_an_error_or_can_be_used(
     assert found == []
 
 
-# What Strands itself stumbles over when an agent resumes.
+# Values on which Strands itself fails when an agent resumes.
 SHAPES = (
     ("agents", "internal_state", '{"interrupt_state": {}}'),
     ("agents", "internal_state", '{"interrupt_state": 5}'),

@@ -1,8 +1,8 @@
 """The event loop of a server never waits for a lock, another process or the disk.
 
-Eight conversations go on in one loop while another process holds the write lock, and only the loop can have it let go:
-a loop that waits for the lock waits in vain. No statement is executed in the thread of the loop. `python -m
-tests.benchmarks server` measures how long the loop stands still.
+Eight conversations run in one loop while another process holds the write lock, and only the loop can have it released:
+a loop that waits for the lock never gets it. No statement is executed in the thread of the loop. `python -m
+tests.benchmarks server` measures how long the loop is blocked.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from ..support.orchestrators import build_chain
 from ..support.scripted_model import ScriptedModel, tool_use
 
 CONVERSATIONS = 8
-BEATS = 60  # turns of the loop, 5 ms each, until it has the lock let go
+BEATS = 60  # iterations of the loop, 5 ms each, until it has the lock released
 ROLES = ["user", "assistant", "user", "assistant"]
 
 Turn = Coroutine[Any, Any, Any]
@@ -46,11 +46,11 @@ class Conversations:
         self._live = [self.build(SQLiteSessionManager(f"session {n}", path, **settings)) for n in range(CONVERSATIONS)]
 
     def build(self, manager: SQLiteSessionManager) -> Any:
-        """Build what has the conversation of a session."""
+        """Build the agent or orchestrator that has the conversation of a session."""
         raise NotImplementedError
 
     def turns(self) -> list[Turn]:
-        """Return what is to be awaited all at once."""
+        """Return the awaitables to run all at once."""
         return [self.turn(live) for live in self._live]
 
     def turn(self, live: Any) -> Turn:
@@ -83,7 +83,7 @@ class Agents(Conversations):
 
 
 class AgentsBuiltInThreads(Agents):
-    """Their managers and agents are built beside the loop, while the lock is held or not."""
+    """Their managers and agents are built outside the loop, while the lock is held or not."""
 
     def __init__(self, path: Path, **settings: Any) -> None:
         super().__init__(path, **settings)  # no writing is needed to build what exists
@@ -151,7 +151,7 @@ class SpokenConversations(Conversations):
 
 
 def take_turns(conversations: Conversations, holder: Holder | None = None) -> None:
-    """Let all conversations take a turn at once, and have a lock let go from within the loop."""
+    """Let all conversations take a turn at once, and have a lock released from within the loop."""
 
     async def gather() -> None:
         turns = asyncio.gather(*conversations.turns())
@@ -171,7 +171,7 @@ KINDS = [Agents, AgentsBuiltInThreads, Graphs, Swarms, SpokenConversations]
 @pytest.mark.parametrize("settings", [{"synchronous": "FULL"}, {"synchronous": "NORMAL"}], ids=str)
 @pytest.mark.parametrize("queued", [False, True], ids=["another program", "another process of this package"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_loop_goes_on_while_another_process_holds_the_lock(
+def test_the_loop_keeps_running_while_another_process_holds_the_lock(
     kind: Callable[..., Conversations], queued: bool, settings: Settings, path: Path
 ) -> None:
     conversations = kind(path, **settings)

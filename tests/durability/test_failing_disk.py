@@ -120,7 +120,7 @@ def say(agent: Agent, text: str) -> bool:
 
 
 def converse_until_it_fails(path: Path, make_room: Callable[[], object]) -> str:
-    """Converse until there is no room, three times, and go on with the same agent; return what it holds."""
+    """Converse until there is no room, three times, and continue with the same agent; return what it holds."""
 
     def log() -> list[Message]:
         return [message.to_message() for message in manager.list_messages("session", AGENT)]
@@ -216,7 +216,7 @@ def mount_a_small_file_system(folder: Path, size: int) -> str:
 
 
 def test_an_unreadable_folder_is_an_error_that_names_the_file() -> None:
-    """Then it cannot be told, either, whether the file is still the one that was opened."""
+    """Then the package cannot check, either, whether the file is still the one that was opened."""
 
     def work(pipe: Connection) -> None:
         if os.geteuid() == 0:  # who may look into everything

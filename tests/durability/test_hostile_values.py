@@ -48,7 +48,7 @@ def db(tmp_path: Path) -> Path:
 
 
 def store(path: Path, text: str) -> list[dict[str, Any]]:
-    """Let an agent converse in which every string is this one; return the messages that it holds at last."""
+    """Let an agent converse with this text as every string; return the messages that it holds in the end."""
     with SQLiteSessionManager(text, path, metadata={text: text}) as manager:
         agent = build(manager, [tool_use("shout", text, text=text)], text, agent_id=text, state={text: [text]})
         agent(text)
@@ -57,7 +57,7 @@ def store(path: Path, text: str) -> list[dict[str, Any]]:
 
 
 def assert_is_stored(path: Path, text: str, messages: list[dict[str, Any]]) -> None:
-    """See to it that everything that `store` has stored is there, by every way to it."""
+    """Assert that everything that `store` stored is there, by every way of reading it."""
     with SQLiteSessionManager(text, path) as manager:
         agent = build(manager, agent_id=text)
         assert agent.messages == messages
@@ -74,7 +74,7 @@ def assert_is_stored(path: Path, text: str, messages: list[dict[str, Any]]) -> N
 
 
 def schema(path: Path) -> list[Any]:
-    """Return everything that the schema of a file holds; nothing is added to it once the file is there."""
+    """Return the whole schema of a file; nothing is added to it after the file is created."""
     return query(path, "SELECT type, name, sql FROM sqlite_master ORDER BY name")
 
 
@@ -165,7 +165,7 @@ def test_a_separate_process_takes_ids_of_10_000_characters(db: Path) -> None:
 
 
 def sized(megabytes: int) -> str:
-    """Return a text of so many MB, with something to find at its end."""
+    """Return a text of this many MB, with something to find at its end."""
     return "All work and no play. " * (megabytes * 1024 * 1024 // 22) + "needle in the haystack"
 
 
@@ -216,7 +216,7 @@ def test_messages_of_50_megabytes_are_like_any_other(db: Path, scaled: Callable[
 # -- every plane --
 
 
-EVERY = [*range(0xD800), *range(0xE000, sys.maxunicode + 1)]  # assigned or not, but the surrogates
+EVERY = [*range(0xD800), *range(0xE000, sys.maxunicode + 1)]  # assigned or not, except the surrogates
 PART = 70_000
 
 

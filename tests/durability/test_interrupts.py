@@ -1,4 +1,4 @@
-"""Whatever an interrupt cuts short, nothing stays locked, nothing is half stored, and the agent goes on.
+"""Whatever an interrupt cuts short, nothing stays locked, nothing is half stored, and the agent can continue.
 
 An interrupt is what a signal handler raises: a notebook's stop button, Control-C, a time limit of a task queue.
 """
@@ -62,7 +62,7 @@ def test_an_interrupt_at_any_moment_leaves_nothing_locked_and_nothing_half_done(
 
 
 class TimeLimit(Exception):  # noqa: N818
-    """What a task queue raises when a task has had its time."""
+    """What a task queue raises when a task exceeds its time limit."""
 
 
 def control_c() -> None:
@@ -78,9 +78,9 @@ def time_limit() -> None:
 
 
 class Alarm:
-    """Does something in the main thread after a while, wherever that is by then, and again each second.
+    """Does something in the main thread after a while, at whatever line that is by then, and again each second.
 
-    Once would do, if asyncio did not wait for ever when an interrupt in its own callbacks loses a wake-up.
+    Once would do, if asyncio did not wait forever when an interrupt in its own callbacks loses a wake-up.
     """
 
     def __init__(self, ring: Callable[[], None]) -> None:
@@ -112,7 +112,7 @@ class Alarm:
 
 
 def interrupt_turns(ring: Callable[[], None], rounds: int, folder: Path) -> str | None:
-    """Interrupt turns of an agent at random moments, and let it go on each time; tell what went wrong."""
+    """Interrupt turns of an agent at random moments, and let it continue each time; return what went wrong."""
     draw = random.Random(1)
     trial = AgentTrial(lambda _: None, folder, "NORMAL")
     alarm = Alarm(ring)
@@ -145,7 +145,7 @@ RINGS = pytest.mark.parametrize("ring", [stop_button, time_limit, control_c])
 
 
 @RINGS
-def test_after_a_signal_at_a_random_moment_of_a_turn_the_agent_goes_on(
+def test_after_a_signal_at_a_random_moment_of_a_turn_the_agent_continues(
     ring: Callable[[], None], tmp_path: Path
 ) -> None:
     assert in_a_child(lambda: interrupt_turns(ring, 6, tmp_path)) is None
@@ -154,7 +154,7 @@ def test_after_a_signal_at_a_random_moment_of_a_turn_the_agent_goes_on(
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 @RINGS
-def test_after_hundreds_of_signals_at_random_moments_of_turns_the_agent_goes_on(
+def test_after_hundreds_of_signals_at_random_moments_of_turns_the_agent_continues(
     ring: Callable[[], None], tmp_path: Path, scaled: Callable[[int], int]
 ) -> None:
     rounds = scaled(1000)
@@ -200,7 +200,7 @@ def test_after_thousands_of_signals_at_random_moments_of_writes_others_can_write
 
 
 def interrupt_a_wait(name: str, holds: float, folder: Path) -> list[str]:
-    """Interrupt a call that waits for another process, which gives way a little later, or too late."""
+    """Interrupt a call that waits for another process, which releases the lock a little later, or too late."""
     trial = TRIALS[name](folder, "FULL")
     trial.prepare(0)
     alarm = Alarm(stop_button)

@@ -1,4 +1,4 @@
-"""Agents are killed while they converse, again and again on one file: nothing stored is lost or there in part.
+"""Agents are killed while they converse, again and again on one file: nothing stored is lost or half stored.
 
 Each time, agents of several sessions converse in threads of one process, with tools, pictures, and sliding windows,
 until SIGKILL ends it at a random moment. They write what they have stored into a diary outside the database.
@@ -30,11 +30,11 @@ if not (hasattr(signal, "SIGKILL") and hasattr(os, "fork")):
 
 PAIR = ("ada", "bob")
 MOST = 30_000  # bytes that a life writes into the diary before it ends, some fifty messages
-LONG = 10  # times as long is a life in which SQLite brings its log into the file
+LONG = 10  # times as long is a life in which SQLite checkpoints the write-ahead log
 
 
 def speak(agent: Any, name: str, chance: random.Random) -> None:
-    """Run a turn in which everything that is said is unlike all that was said before."""
+    """Run a turn in which everything said differs from all that was said before."""
     kind = chance.choice(["text", "tools", "picture", "state"])
     calls = {
         "text": [],
@@ -74,16 +74,16 @@ def converse(index: int, path: Path, diary: Diary, managers: list[Witnessed], li
 
 
 def live(path: Path, diary: Diary, life: int) -> None:
-    """Have four agents converse, for ever."""
+    """Have four agents converse, forever."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(2 * PATIENCE)  # or as long as that, if the test fails and nobody comes to kill it
+    signal.alarm(2 * PATIENCE)  # or this long, if the test fails and never kills it
     synchronous = ("FULL", "NORMAL")[life % 2]
     alone, pair = (Witnessed(session_id, path, diary, synchronous=synchronous) for session_id in ("alone", "pair"))
     in_threads(4, converse_or_tell, path, diary, [alone, pair, pair], life)
 
 
 def converse_or_tell(*arguments: Any) -> None:
-    """Converse; end the whole process if that fails, or else nobody would hear of it before the others end."""
+    """Converse; end the whole process if that fails, so that the failure is noticed at once."""
     try:
         converse(*arguments)
     except BaseException:
@@ -94,7 +94,7 @@ def converse_or_tell(*arguments: Any) -> None:
 
 
 def at_random(diary: Diary, chance: random.Random, meanwhile: Callable[[], object]) -> Callable[[], bool]:
-    """Return what tells that a random moment has come, counted from when the diary has grown by a random length."""
+    """Return a function that says when a random moment has come, after the diary has grown by a random length."""
     enough = diary.size() + chance.randrange(MOST) * (LONG if chance.random() < 0.05 else 1)
     delay = chance.uniform(0, 0.005)
     patience_ends = time.monotonic() + PATIENCE
@@ -115,7 +115,7 @@ def kill_again_and_again(folder: Path, rounds: int) -> None:
     """Kill one life after the other on one file, and look at what they left, sometimes after several only."""
     path, diary = folder / "sessions.db", Diary(folder / "diary")
     chance = random.Random(rounds)
-    # Somebody who lives through all of it, in a process that sometimes has the file open when another one dies.
+    # A reader that outlives all of them, in a process that sometimes has the file open when another one dies.
     bystander = join(Witnessed("bystander", path, diary, synchronous="NORMAL"))
     turns = count()
 
@@ -140,7 +140,7 @@ def kill_again_and_again(folder: Path, rounds: int) -> None:
 def resume_and_go_on(
     repository: SQLiteSessionRepository, path: Path, diary: Diary, life: int, chance: random.Random
 ) -> None:
-    """Expect that an agent resumes from what is left, and that its answer is stored behind it."""
+    """Assert that an agent resumes from what is left, and that its answer is stored after it."""
     there = [
         (summary.session_id, agent_id)
         for summary in repository.list_sessions()
@@ -169,7 +169,7 @@ def test_a_killed_process_loses_no_committed_message(tmp_path: Path) -> None:
 def test_a_file_whose_writers_are_killed_500_times_loses_nothing(tmp_path: Path, scaled: Callable[[int], int]) -> None:
     """One file outlives 500 processes, each killed while four agents of it converse.
 
-    Every message whose storing had returned is there, whole and in order, and none is there in part; the file is
-    sound; agents resume and go on; and a process that has the file open all the while is not disturbed.
+    Every message whose write had returned is there, whole and in order, and none is half stored; the file is sound;
+    agents resume and continue; and a process that has the file open all the while is not disturbed.
     """
     kill_again_and_again(tmp_path, scaled(500))

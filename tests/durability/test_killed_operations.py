@@ -1,4 +1,4 @@
-"""An operation that is killed has happened wholly or not at all, and works when it is repeated.
+"""An operation that is killed has happened completely or not at all, and works when it is repeated.
 
 An operation on several sessions handles each in one step. One or more kills may come between the steps, and at any
 system call within one.
@@ -57,9 +57,9 @@ def without_times_since(begun: str, rows: dict[str, list[dict[str, Any]]]) -> st
 
 
 def names(folder: Path) -> set[str]:
-    """Return the names there, but for what is not a backup or an export yet, and second copies of a legacy file."""
+    """Return the names there, except incomplete backups and exports, and second copies of a legacy file."""
     for path in folder.glob("*.db"):
-        query(path, "SELECT count(*) FROM sqlite_master")  # readers cannot take away the log that they have used
+        query(path, "SELECT count(*) FROM sqlite_master")  # readers cannot remove the `-wal` that they used
     return {name for name in os.listdir(folder) if not name.startswith((".new-", "sessions.db.legacy-backup-"))}
 
 
@@ -88,14 +88,14 @@ class Rehearsed:
         return Path(shutil.copytree(self.folder / "template", self.folder / name))
 
     def assert_whole(self, folder: Path) -> None:
-        """Expect that every part is as it was, or as it is to be."""
+        """Assert that every part is as it was before, or as it should be after."""
         there = self.parts(folder)
         for part in self.before.keys() | self.after.keys() | there.keys():
             now = there.get(part)
             assert now == self.before.get(part) or now == self.after.get(part), part
 
     def finish(self, folder: Path) -> None:
-        """Expect that the operation can be done once more, and that it is as if nothing had happened."""
+        """Assert that the operation can be repeated, with the same result as if it had not been killed."""
         if self.operation.removes:
             self.finish_without_traces(folder, self.operation.removes)
         else:
@@ -104,7 +104,7 @@ class Rehearsed:
         for path in folder.glob("*.db"):
             with SQLiteSessionRepository(path) as repository:
                 assert repository.check() == []
-                repository.create_session(session("one more"))  # whoever writes last takes away the queue of the dead
+                repository.create_session(session("one more"))  # which removes the queue file of the killed one
         assert names(folder) == self.names
 
     def do_again(self, folder: Path) -> None:
@@ -112,8 +112,8 @@ class Rehearsed:
         assert self.parts(folder) == self.after
 
     def finish_without_traces(self, folder: Path, removed: str) -> None:
-        """Expect that a vacuum takes away whatever traces the death has left of what was removed."""
-        with SQLiteSessionRepository(folder / "sessions.db") as repository:  # open: closing it would empty the log
+        """Assert that a vacuum removes whatever the killed process left of deleted text."""
+        with SQLiteSessionRepository(folder / "sessions.db") as repository:  # open: closing it would empty the WAL
             self.do_again(folder)
             repository.vacuum()
             for name in ("sessions.db", "sessions.db-wal"):
@@ -121,7 +121,7 @@ class Rehearsed:
 
 
 def die_and_look(rehearsed: Rehearsed, chance: random.Random, die: Callable[[Callable[[], object]], object]) -> None:
-    """Die once, or several times in a row; look at what is left; then do it to the end."""
+    """Kill it once, or several times in a row; examine what is left; then finish the operation."""
     folder = rehearsed.copy("round")
     die(lambda: rehearsed.operation.work(folder))
     while chance.random() < 0.3:

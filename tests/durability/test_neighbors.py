@@ -1,4 +1,4 @@
-"""What other programs have in the file, or other code on the stack, is left alone and not mistaken for damage."""
+"""What other programs keep in the file, and errors of other code on the stack, are not mistaken for damage."""
 
 import re
 import sqlite3

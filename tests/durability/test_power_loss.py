@@ -1,4 +1,4 @@
-"""With `synchronous="FULL"`, a power loss takes nothing that was stored; with `NORMAL`, at most the last calls.
+"""With `synchronous="FULL"`, a power loss undoes nothing that was stored; with `NORMAL`, at most the last calls.
 
 A child process runs agents and records everything it writes and syncs. The power is then cut at every moment of that
 recording; `support/power_loss.py` says what a disk can hold afterwards. Each such file must be sound, must equal what
@@ -58,7 +58,7 @@ class Aftermath:
         self._held = {state.rows: state.held for state in self.states}
 
     def examine(self, image: power_loss.Image, last: int, in_flight: int) -> str:
-        """Tell what a power loss did: nothing, `lost` what came last, or damage.
+        """Return what a power loss did: nothing, `lost` the last calls, or damage.
 
         Args:
             image: What is there.
@@ -74,7 +74,7 @@ class Aftermath:
         return "lost" if there in [state.rows for state in self.states[:last]] else f"damaged: {there}"
 
     def _there(self, image: power_loss.Image) -> str:
-        """Return the digest of the rows that are there, or what is wrong."""
+        """Return the digest of the file's rows, or what is wrong."""
         key = self._digest(image, *image)
         if key not in self._known:
             folder = self.folder / f"loss {len(self._known)}"
@@ -153,11 +153,11 @@ def outcomes(
 
 
 def some(seed: int, wanted: int) -> Callable[[int], Sequence[int]]:
-    """Return a choice of so many moments."""
+    """Return a random choice of this many moments."""
     return lambda count: random.Random(seed).sample(range(count), min(wanted, count))
 
 
-def test_what_was_stored_before_a_power_loss_is_there_and_goes_on(full: power_loss.Recording, tmp_path: Path) -> None:
+def test_what_was_stored_before_a_power_loss_is_there_and_continues(full: power_loss.Recording, tmp_path: Path) -> None:
     assert outcomes(tmp_path, full, 1, some(1, 6)) == {"nothing": 6 * len(HOWS)}
 
 
@@ -185,7 +185,7 @@ def test_without_syncs_a_power_loss_undoes_the_last_calls_and_never_damages(
 def test_without_syncs_no_moment_of_a_power_loss_damages(
     seed: int, normal: power_loss.Recording, tmp_path: Path, scaled: Callable[[int], int]
 ) -> None:
-    """The same with NORMAL: what is there is what the file held after some earlier call, healthy and going on."""
+    """The same with NORMAL: the file is as after some earlier call, healthy, and conversations continue."""
     assert outcomes(tmp_path, normal, seed, some(seed, scaled(len(normal.events)))).keys() == {"nothing", "lost"}
 
 

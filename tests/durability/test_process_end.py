@@ -1,4 +1,4 @@
-"""While a process ends, what is stored is stored or refused clearly, and nothing hangs or crashes.
+"""While a process ends, every write is stored or refused clearly, and nothing hangs or crashes.
 
 The programs are in `tests/support/process_endings.py`.
 """
@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning"),
 ]
 
-# Where there is still everything that storing needs.
+# Endings at which everything that storing needs still exists.
 STORES = (
     "early_handler",
     "early_handler_takes_a_turn",

@@ -1,4 +1,4 @@
-"""Processes take turns to write, in the order in which they come, and nobody can hold the others up for good.
+"""Processes take turns to write, in order of arrival, and none can block the others for good.
 
 The queue is a file beside the database; it must be harmless whatever happens to it.
 """
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.skipif(
 
 SESSION = "session"
 TIMEOUT = 0.4  # seconds
-MARGIN = 20.0  # seconds by which a machine may be late that does other things as well
+MARGIN = 20.0  # seconds by which a busy machine may be late
 QUEUED = 0.2  # seconds in which a process that was told to write waits for its turn
 
 
@@ -80,7 +80,7 @@ class Writer:
         theirs.close()
 
     def begin(self) -> None:
-        """Have it append; `outcome` tells what became of it."""
+        """Have it append; `outcome` returns the result."""
         self._pipe.send("append")
 
     def stop(self) -> None:
@@ -88,7 +88,7 @@ class Writer:
         self._signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
-        """Let it go on after `stop`."""
+        """Continue it after `stop`."""
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: int) -> None:
@@ -164,12 +164,12 @@ def assert_fair(path: Path, processes: int, seconds: float) -> None:
     pytest.fail(f"some had hardly a turn: {counts}")
 
 
-def test_four_processes_have_their_share(path: Path) -> None:
+def test_four_processes_get_their_share(path: Path) -> None:
     assert_fair(path, 4, 0.5)
 
 
 @pytest.mark.long
-def test_sixteen_processes_have_their_share(path: Path, scaled: Callable[[int], int]) -> None:
+def test_sixteen_processes_get_their_share(path: Path, scaled: Callable[[int], int]) -> None:
     assert_fair(path, 16, scaled(5))
 
 
@@ -229,7 +229,7 @@ def test_a_process_that_is_stopped_in_its_turn_fails_others_after_their_timeout(
             other.begin()
             assert [one.outcome(), other.outcome()] == ["DatabaseLockedException"] * 2
             assert time.monotonic() - begun < TIMEOUT + MARGIN
-            assert one.append() == "DatabaseLockedException"  # it can try again, as often as it likes
+            assert one.append() == "DatabaseLockedException"  # it can try again, any number of times
             holder.go_on()
             holder.release()
         assert [one.append(), other.append()] == ["", ""]
@@ -291,7 +291,7 @@ def test_the_file_is_gone_after_the_last_user(path: Path) -> None:
     assert sorted(place.name for place in path.parent.iterdir()) == [path.name]
 
 
-def test_one_who_leaves_does_not_break_the_queue_of_the_others(path: Path) -> None:
+def test_a_process_that_leaves_does_not_break_the_queue(path: Path) -> None:
     prepare(path)
     with writer(path, 1) as one, writer(path, 2) as other:
         in_use(path).close()  # which removes the file
@@ -361,7 +361,7 @@ def plant_unreadable(queue: Path, elsewhere: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("is_open", [False, True], ids=["before", "while open"])
-def test_what_is_in_the_place_of_the_file_is_harmless(
+def test_anything_in_place_of_the_queue_file_is_harmless(
     plant: Callable[[Path, Path], None], is_open: bool, path: Path, tmp_path_factory: Any
 ) -> None:
     prepare(path)

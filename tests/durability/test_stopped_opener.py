@@ -21,8 +21,8 @@ from ..support.workers import in_threads
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system cannot stop a process")
 
-MARGIN = 20.0  # seconds by which a machine may be late that does other things as well
-ENOUGH = "enough"  # a file that tells a child to come to an end
+MARGIN = 20.0  # seconds by which a busy machine may be late
+ENOUGH = "enough"  # a file that tells a child to end
 
 
 def open_and_close(path: Path) -> None:

@@ -1,7 +1,7 @@
 """A process that is stopped in the middle of a write holds up other writers for `timeout`, and no longer.
 
-The error names the file and how long they waited. Readers do not notice. When the process continues, everybody does,
-and nothing is lost.
+The error names the file and how long they waited. Readers do not notice. When the process continues, all others do, and
+nothing is lost.
 """
 
 import re
@@ -32,8 +32,8 @@ pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this sys
 TIMEOUT = 0.4
 BIG = "big"  # a session that takes a while to be copied
 SIZE = 500  # its messages
-ENOUGH = "enough"  # a file that tells a child to come to an end
-MARGIN = 20.0  # seconds by which a machine may be late that does other things as well
+ENOUGH = "enough"  # a file that tells a child to end
+MARGIN = 20.0  # seconds by which a busy machine may be late
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def _repeatedly(path: Path, deed: Callable[[SQLiteSessionRepository, int], object]) -> None:
-    """Do something until it is enough, with a patience that no test exhausts."""
+    """Repeat something until a condition holds, or fail after a long time."""
     with SQLiteSessionRepository(path, timeout=300) as repository:
         number = 0
         while not path.with_name(ENOUGH).exists():
@@ -98,7 +98,7 @@ def refused_in_time(path: Path, timeout: float = TIMEOUT, margin: float = MARGIN
 
 
 def verify(path: Path, expected: int) -> None:
-    """Everything is whole, and the log says as many numbers as it must, or more."""
+    """Everything is whole, and the history has at least as many numbers as it must."""
     with SQLiteSessionRepository(path) as repository:
         assert repository.check() == []
         found = numbers(repository)

@@ -1,4 +1,4 @@
-"""Threads that get in each other's way: what one changes while another stores it is stored, or refused clearly."""
+"""Concurrent threads: what one changes while another stores it is stored, or refused clearly."""
 
 import asyncio
 import gc
@@ -57,7 +57,7 @@ def assert_resumes_to(agent: Agent, path: Path) -> None:
 
 @contextmanager
 def meanwhile(work: Callable[[int], object]) -> Iterator[list[int]]:
-    """Call `work` with 0, 1, 2 and so on in another thread; the list ends with the last number of all."""
+    """Call `work` with 0, 1, 2 and so on in another thread; the list gets the last number in the end."""
     stop, done, errors = threading.Event(), [-1], []
 
     def run() -> None:
@@ -271,7 +271,7 @@ def test_turns_and_syncs_of_other_threads_get_along(path: Path) -> None:
 
 
 class Slow(NullConversationManager):
-    """Takes its time in this process, in the middle of a sync."""
+    """Is slow in this process, in the middle of a sync."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -21,14 +21,14 @@ def main(arguments: list[str]) -> None:
     except ImportError:
         sys.exit("this needs atheris: pip install atheris")
 
-    # What Strands brings is not instrumented, so that it leads the fuzzer nowhere.
+    # Strands and its libraries are not instrumented, so that they do not distract the fuzzer.
     with atheris.instrument_imports(include=["strands_sqlite_session_manager"]):
         from . import targets
     from strands_sqlite_session_manager import cli  # noqa: F401 - imports all of the package, before the fuzzing
 
     name = arguments.pop(1)
     fuzz_one_input: Any = targets.TARGETS[name].test().hypothesis.fuzz_one_input
-    # Short inputs lead nowhere: hypothesis reads its choices from the bytes, and has none when they are over.
+    # Short inputs are useless: hypothesis reads its choices from the bytes, and has none once they run out.
     atheris.Setup(
         [arguments[0], "-len_control=0", "-max_len=4096", *arguments[1:]], lambda data: fuzz_one_input(data) and None
     )

@@ -45,7 +45,7 @@ VALUES = (
     *("ship", "island", "default", "ada", "text", "markdown", "json", "user_id=42", "app=", "=", "a=b=c", "0m", "30d"),
     *("9999w", "5", "0", "-1", "99999999999999999999", "٣", "1e3", "sail", "%", "'; DROP TABLE messages; --", "", " "),
 )
-# A slash would lead out of the folder, and a colon behind `s3` or `postgresql` to a server.
+# A slash would lead out of the folder, and a colon after `s3` or `postgresql` to a server.
 free = st.text(st.characters(exclude_characters="/"), max_size=12)
 argument_lists = st.tuples(
     st.lists(st.sampled_from(OPTIONS[:2] + VALUES[:4]), max_size=2),
@@ -103,7 +103,7 @@ def _no_input() -> Iterator[None]:
 
 
 def check(arguments: list[str]) -> None:
-    """Give a command."""
+    """Run a command."""
     with _place() as outside:
         ended = run(*arguments)
         assert ended.code in (0, 1, 2), ended

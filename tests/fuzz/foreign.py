@@ -1,4 +1,4 @@
-"""Database files that somebody else made, some of them to do harm.
+"""Database files that another program made, some of them to do harm.
 
 They are refused and not touched, or work without any failure but a `SessionException`.
 """
@@ -130,7 +130,7 @@ def make(path: Path, drawn: tuple[str, list[str], int | None, int | None]) -> No
 
 
 def check(drawn: Any) -> None:
-    """Do everything with a file."""
+    """Run every operation on a file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sessions.db"
         make(path, drawn)

@@ -91,7 +91,7 @@ def _import(path: Path, content: bytes) -> None:
 
 
 def _options(arguments: tuple[str, ...]) -> tuple[str, ...]:
-    """Let an id be an id, though it begins with a dash."""
+    """Mark an id as an argument, even if it begins with a dash."""
     options = tuple(argument for argument in arguments if argument in ("--json", "--all"))
     return (*options, "--", *arguments[: len(arguments) - len(options)]) if arguments else ()
 
@@ -110,7 +110,7 @@ def _use(repository: SQLiteSessionRepository, path: Path, session_id: str) -> No
 
 
 def _moves_on_unchanged(path: Path) -> None:
-    """What was stored goes out and in once more, and is the same."""
+    """Export what was stored, import it again, and assert that it is the same."""
     out = run("export", "--all", db=path).out
     again = path.with_name("again.db")
     path.with_suffix(".jsonl").write_bytes(out.encode())

@@ -1,4 +1,4 @@
-"""Whatever comes from outside has a result or a documented exception: ids, values, imports, arguments, whole files.
+"""All untrusted input leads to a result or a documented exception: ids, values, imports, arguments, whole files.
 
 The properties are in this folder. The quick tests try random inputs; the last test lets a fuzzer look for inputs that
 reach every branch of the package, if atheris is installed.

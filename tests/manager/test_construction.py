@@ -248,7 +248,7 @@ def test_a_closed_file_has_no_companions_and_can_be_opened_again(path: Path) -> 
         assert manager.read_agent("home", "ada") is not None
 
 
-def test_a_manager_that_nobody_closes_is_closed_when_nobody_has_it_any_more(path: Path) -> None:
+def test_an_unclosed_manager_is_closed_when_its_last_reference_is_gone(path: Path) -> None:
     gc.disable()  # it does not take the garbage collector
     try:
         manager = open_manager(path)

@@ -1,4 +1,4 @@
-"""A subclass says what is stored of a message: what it leaves out is nowhere in the file, and the agent keeps it."""
+"""A subclass decides what is stored of a message: what it leaves out is nowhere in the file, but the agent keeps it."""
 
 import copy
 import json
@@ -130,7 +130,7 @@ def test_what_a_subclass_leaves_out_of_a_message_is_nowhere_in_the_file(
 
 
 @pytest.mark.parametrize("way", [appended, edited, trimmed])
-def test_an_agent_whose_messages_are_stored_otherwise_goes_on(
+def test_an_agent_whose_messages_are_stored_in_another_form_continues(
     way: Callable[[SQLiteSessionManager], Agent], path: Path
 ) -> None:
     manager = Scrubbing("session", path)

@@ -1,4 +1,4 @@
-"""The progress of a Graph or Swarm survives a restart, and nobody undoes the progress of another process.
+"""The progress of a Graph or Swarm survives a restart, and no process undoes the progress of another.
 
 Where Strands decides what runs again, `FileSessionManager` on the same version says what is right.
 """
@@ -66,7 +66,7 @@ def test_the_stored_state_is_that_of_the_file_session_manager(kind: str, tmp_pat
 
 
 def without_times(value: Any) -> Any:
-    """The value, but for what a clock has measured and what Strands draws at random."""
+    """The value without measured times and what Strands draws at random."""
     if isinstance(value, dict):
         measured = {"execution_time", "accumulated_metrics", "metrics", "tracking_id"}
         return {key: without_times(item) for key, item in value.items() if key not in measured}

@@ -1,4 +1,4 @@
-"""What happens to a live agent's rows by its own hand, or by a rule of the file, is not told as another writer."""
+"""Changes to a live agent's rows by its own manager, or refused by a trigger, are not reported as another writer."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -44,7 +44,7 @@ TRIGGERS = {
 
 @pytest.mark.parametrize("action", ["ABORT", "ROLLBACK", "FAIL"])
 @pytest.mark.parametrize(("when", "deed"), TRIGGERS.values(), ids=TRIGGERS)
-def test_a_trigger_that_refuses_a_write_is_not_told_as_another_writer(
+def test_a_trigger_that_refuses_a_write_is_not_reported_as_another_writer(
     when: str, deed: Callable[[Agent], None], action: str, path: Path
 ) -> None:
     manager = SQLiteSessionManager("session", path, synchronous="NORMAL")
@@ -60,7 +60,7 @@ def test_a_trigger_that_refuses_a_write_is_not_told_as_another_writer(
         assert held(build(another)) == held(agent)
 
 
-def test_a_trigger_that_refuses_an_orchestrator_is_not_told_as_another_writer(path: Path) -> None:
+def test_a_trigger_that_refuses_an_orchestrator_is_not_reported_as_another_writer(path: Path) -> None:
     manager = SQLiteSessionManager("session", path, synchronous="NORMAL")
     team = Orchestrator("team", {"node": "a"})
     manager.initialize_multi_agent(team)
@@ -71,7 +71,7 @@ def test_a_trigger_that_refuses_an_orchestrator_is_not_told_as_another_writer(pa
 
 
 def edit(manager: SQLiteSessionManager, number: int) -> None:
-    """Change what is stored of a message, as a program that looks after the history may."""
+    """Change a stored message, as a program that maintains the history may."""
     stored = manager.read_message("session", "default", number)
     assert stored is not None
     message: Any = {"role": "user", "content": [{"text": "edited in the history"}]}
@@ -79,7 +79,7 @@ def edit(manager: SQLiteSessionManager, number: int) -> None:
 
 
 @pytest.mark.parametrize("number", [0, 2, 3], ids=["an early message", "a late one", "the last one"])
-def test_an_agent_whose_own_manager_updates_a_message_goes_on(number: int, path: Path) -> None:
+def test_an_agent_whose_own_manager_updates_a_message_continues(number: int, path: Path) -> None:
     manager = SQLiteSessionManager("session", path, synchronous="NORMAL")
     agent = build(manager)
     agent("one")
@@ -99,7 +99,7 @@ def test_an_agent_whose_own_manager_updates_a_message_goes_on(number: int, path:
         assert held(resumed) == held(agent)
 
 
-def test_an_agent_whose_own_manager_adds_to_another_agent_goes_on(path: Path) -> None:
+def test_an_agent_whose_own_manager_adds_to_another_agent_continues(path: Path) -> None:
     manager = SQLiteSessionManager("session", path, synchronous="NORMAL")
     agent = build(manager)
     agent("one")

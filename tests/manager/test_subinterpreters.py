@@ -40,7 +40,7 @@ def output_of(code: str) -> list[str]:
 
 
 @pytest.mark.long
-def test_a_second_interpreter_is_told_that_it_cannot_import_strands_and_the_first_goes_on(tmp_path: Path) -> None:
+def test_a_second_interpreter_is_told_that_it_cannot_import_strands_and_the_first_continues(tmp_path: Path) -> None:
     path = str(tmp_path / "sessions.db")
     read = f"""
 from strands_sqlite_session_manager import SQLiteSessionRepository

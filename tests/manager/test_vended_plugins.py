@@ -69,7 +69,7 @@ def answer(agent: Agent, result: Any, response: Any, *replies: Any) -> Any:
 
 
 def yes(response: Any, agent: Agent) -> bool:
-    """Expect the model to say yes."""
+    """Assert that the model says yes."""
     return "yes" in str(response["content"])
 
 
@@ -100,7 +100,7 @@ def test_activated_skills_stay_activated(tmp_path: Path) -> None:
     assert str(again.system_prompt).count("<name>pdf</name>") == 1
 
 
-def test_injected_context_is_told_to_the_model_and_not_stored(tmp_path: Path) -> None:
+def test_injected_context_is_sent_to_the_model_and_not_stored(tmp_path: Path) -> None:
     injector = vended("vended_plugins.context_injector", "ContextInjector")
     told: list[str] = []
 
@@ -146,7 +146,7 @@ def test_a_steered_agent(tmp_path: Path) -> None:
 
 
 def offload(agent: Agent) -> None:
-    """Have results offloaded that are too long, and look one up."""
+    """Offload results that are too long, and look one up."""
     say(agent, "recite", [call("recite", "t1", lines=2000)], "long")
     say(agent, "look", [call("retrieve_offloaded_content", "t2", reference="t1_0", pattern="line 1777 of")], "there")
     assert "Offloaded" in tool_result(agent, "t1")
@@ -183,7 +183,7 @@ def needs_stash() -> None:
 
 
 def stash(agent: Agent) -> None:
-    """Have results stashed that are too long, look one up, and sum them up when there are too many."""
+    """Stash results that are too long, look one up, and summarize them when there are too many."""
     say(agent, "recite", [call("recite", "t1", lines=2000)], "long")
     say(agent, "look", [call("retrieve_context", "t2", reference="t1_0", pattern="line 1777 of")], "there")
     assert "line 1777 of 2000" in tool_result(agent, "t2")
@@ -198,7 +198,7 @@ def stashing_in(storage: Any) -> Build:
 
 
 def found_again(agent: Agent) -> bool:
-    """Tell whether the stash gives back what it was given before the restart."""
+    """Return whether the stash returns what was stored in it before the restart."""
     say(agent, "look", [call("retrieve_context", "t9", reference="t3_0", pattern="line 2777 of")], "there")
     return "line 2777 of 3000" in tool_result(agent, "t9")
 
@@ -430,7 +430,7 @@ def test_an_agent_in_an_agent_has_its_own_place_in_the_session(tmp_path: Path) -
 # -- and beside --
 
 
-def test_a_checkpointed_turn_goes_on_in_a_new_agent_at_every_checkpoint(tmp_path: Path) -> None:
+def test_a_checkpointed_turn_continues_in_a_new_agent_at_every_checkpoint(tmp_path: Path) -> None:
     needs("checkpointing")
     build = built_with(lambda: {"checkpointing": True})
     agent, result = watch(

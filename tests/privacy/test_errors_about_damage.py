@@ -99,7 +99,7 @@ READERS: dict[str, Callable[[SQLiteSessionManager], Any]] = {
 
 
 def told_of(path: Path) -> list[str]:
-    """Return where the secret is told when everything is done with a file that may be damaged."""
+    """Return where the secret appears when every operation runs on a file that may be damaged."""
     found = []
     told, failure = telling(lambda: SQLiteSessionManager("home", path).close())
     found += [f"open: {place}" for place in told]
@@ -113,7 +113,7 @@ def told_of(path: Path) -> list[str]:
 
 
 def told_of_row(path: Path, table: str, column: str, kind: str, damage: str | bytes) -> list[str]:
-    """Damage a column in a copy of a file; return where the secret is told when everything is done with it."""
+    """Damage a column in a copy of a file; return where the secret appears when every operation runs on it."""
     copy = path.with_name("damaged.db")
     shutil.copy(path, copy)
     with closing(sqlite3.connect(copy)) as connection, connection:
@@ -135,7 +135,7 @@ def test_no_error_repeats_an_unreadable_row(table: str, column: str, kind: str, 
 def test_no_error_repeats_a_row_however_it_is_damaged(
     table: str, column: str, filled: Path, scaled: Callable[[int], int]
 ) -> None:
-    """Does everything with a file whose every JSON column is damaged in every way that we know, as text and blob."""
+    """Runs every operation on a file in which each JSON column is damaged in every way we know, as text and as blob."""
     damages = [(kind, name) for kind in ("TEXT", "BLOB") for name in DAMAGED]
     random.Random(column).shuffle(damages)
     found = {
@@ -146,7 +146,7 @@ def test_no_error_repeats_a_row_however_it_is_damaged(
 
 
 def told_of_bytes(path: Path, seed: int) -> list[str]:
-    """Write over some bytes of a copy of a file; return where the secret is told when everything is done with it."""
+    """Write over some bytes of a copy of a file; return where the secret appears when every operation runs on it."""
     chance = random.Random(seed)
     content = bytearray(path.read_bytes())
     for _ in range(chance.choice((1, 5, 50))):
@@ -166,7 +166,7 @@ def test_no_error_repeats_a_damaged_page(seed: int, filled: Path) -> None:
 
 @pytest.mark.long
 def test_no_error_repeats_any_of_hundreds_of_damaged_pages(filled: Path, scaled: Callable[[int], int]) -> None:
-    """Does everything with copies of a file in each of which random bytes were written over, 500 of them."""
+    """Runs every operation on 500 copies of a file, each with random bytes overwritten."""
     found = {seed: told_of_bytes(filled, seed) for seed in range(1000, 1000 + scaled(500))}
     assert {seed: told for seed, told in found.items() if told} == {}
 
@@ -186,7 +186,7 @@ def hostile_imports(lines: list[str]) -> Iterator[bytes]:
         others = lines[:number], lines[number + 1 :]
         bad = [text[:-5], f"{text} {SECRET}", f'"{SECRET}"', f'["{SECRET}"]', "[" * 100_000 + SECRET]
         for key, value in line.items():
-            if key not in ("kind", "format") and not key.endswith("_id"):  # which are told
+            if key not in ("kind", "format") and not key.endswith("_id"):  # an error may name these
                 bad += [json.dumps({**line, key: other}) for other in variants(value)]
         for wrong in bad:
             yield "\n".join((*others[0], wrong, *others[1])).encode(errors="surrogatepass")
@@ -214,7 +214,7 @@ def test_no_error_repeats_a_refused_import(every: int, filled: Path) -> None:
 
 
 def import_into(path: Path, file: Path) -> None:
-    """Import in Python, where the exception that the command has told in a line is there as a whole."""
+    """Import in Python, which raises the whole exception that the command prints in one line."""
     with file.open("rb") as lines:
         transfer.import_sessions(lambda: Database(path), (line.decode() for line in lines), replace=True)
 
@@ -237,7 +237,7 @@ def test_no_error_repeats_a_legacy_file_that_cannot_be_upgraded(damage: str | by
 
 
 class Talkative(MemoryRepository):
-    """A store whose errors go on with the values of the statement, as those of SQLAlchemy do."""
+    """A store whose errors also hold the values of the statement, like those of SQLAlchemy."""
 
     def create_message(self, session_id: str, agent_id: str, session_message: Any, **kwargs: Any) -> None:
         raise RuntimeError(f"no room\n[parameters: {session_message.message!r}]")

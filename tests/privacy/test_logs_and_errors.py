@@ -37,7 +37,7 @@ def filled(path: Path) -> Path:
 
 
 class Loud:
-    """A value that tells all."""
+    """A value whose `repr` reveals everything."""
 
     def __repr__(self) -> str:
         return SECRET

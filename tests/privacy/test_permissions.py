@@ -1,4 +1,4 @@
-"""Nobody else can read or write what the package creates, from its first moment and whatever the umask.
+"""No other user can read or write what the package creates, from the first moment and whatever the umask.
 
 The mode of each file and folder is read right after the system call that creates it, in Python and in SQLite.
 """
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(not CAN_WATCH, reason="SQLite's system calls can
 NOBODY = 65534
 UMASKS = pytest.mark.parametrize("umask", tier([0o000, 0o002, 0o022, 0o077, 0o777], quick=[0o000]), ids=oct)
 MEGABYTE = "x" * 2**20
-# Everything that there is to be created, by how its name ends; a run that makes none of one kind proves nothing of it.
+# The endings of all names that must be created; a run that creates none of a kind proves nothing about it.
 KINDS = (
     *("new", "below", "sessions.db", "sessions.db-journal", "sessions.db-wal", "sessions.db-shm", "sessions.db-queue"),
     *(".partial", ".partial-journal", "other.db", "imported.db", "earlier.db-wal", "earlier.db-shm"),
@@ -39,7 +39,7 @@ KINDS = (
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder in which everybody may work; `tmp_path` is closed to others."""
+    """A folder in which every user may work; `tmp_path` is closed to others."""
     with tempfile.TemporaryDirectory() as name:
         os.chmod(name, 0o777)
         yield Path(name)
@@ -50,7 +50,7 @@ def mode(path: Path) -> int:
 
 
 def as_somebody(umask: int) -> None:
-    """Go on without the administrator's rights, who may read and write what is closed to its owner."""
+    """Continue without root's rights, who may read and write what is closed even to its owner."""
     os.umask(umask)
     if os.geteuid() == 0:
         os.setgid(NOBODY)
@@ -98,7 +98,7 @@ def test_what_is_created_is_open_to_its_owner_and_to_nobody_else_at_any_moment(f
     assert [(path, oct(first)) for path, first in created if first & 0o077] == []
     assert [(path, oct(last)) for path, last in left.items() if last & 0o077] == []
     assert [kind for kind in KINDS if not any(path.endswith(kind) for path, _ in created)] == []
-    # What nobody has seen being created was not looked at in its first moment.
+    # A file that the watch did not see being created was not checked in its first moment.
     unseen = left.keys() - {path for path, _ in created} - {str(folder / "earlier.db")}
     renamed = ("backup.db", "again.db", "export.jsonl", "earlier.db.legacy-backup")
     assert unseen == {str(folder / name) for name in renamed}

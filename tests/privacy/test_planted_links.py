@@ -1,4 +1,4 @@
-"""Links and other things that somebody plants, at any moment, where a file is to be created.
+"""Links and other things that another user plants, at any moment, where a file is to be created.
 
 Nothing is written anywhere but to the named place: the target of a link keeps its content and permissions, and a
 missing target is not created. Where others may write to the folder without limits, they can take files away and read
@@ -106,7 +106,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def victim(tmp_path: Path) -> Iterator[Path]:
-    """Somebody's file, that must be after the test as it was, alone in its folder."""
+    """Another user's file, alone in its folder, which must be unchanged after the test."""
     (tmp_path / "private").mkdir()
     path = tmp_path / "private" / "victim"
     path.write_bytes(MINE)
@@ -136,7 +136,7 @@ def create(folder: Path, name: str = "target") -> None:
 
 
 def ends(work: Callable[[], None]) -> bool:
-    """Tell whether some work ends, or waits for somebody at the other end of a pipe."""
+    """Return whether some work ends, or waits for the other end of a pipe."""
     failures: list[Exception] = []
 
     def try_it() -> None:
@@ -292,7 +292,7 @@ def create_below(folder: Path) -> None:
 
 
 def attacked(index: int, work: Work, folder: Path, victim: Path, plant: Plant, moment: int) -> int:
-    """Work while somebody swaps all that is in the folder for links, right before a step; return how many there are."""
+    """Work while another user replaces all files of the folder by links, right before a step; return the step count."""
     steps = 0
 
     def swap(step: str, path: str) -> None:

@@ -1,6 +1,6 @@
-"""What Strands' file and S3 managers and ours do alike, call by call.
+"""What our manager does exactly like Strands' file and S3 managers, call by call.
 
-`test_stricter_than_upstream.py` has the calls on which ours is stricter.
+`test_stricter_than_upstream.py` tests the calls on which ours is stricter.
 """
 
 import re

@@ -93,7 +93,7 @@ def test_what_contains_itself_is_refused_and_stores_nothing(
     assert dump(path) == before
 
 
-# In a message and an agent, upstream's mark makes bytes of a dict; an orchestrator may hold it, but not ours.
+# In a message and an agent, upstream's mark turns a dict into bytes; an orchestrator may hold that mark, but not ours.
 @each_place
 def test_a_dict_that_would_come_back_as_bytes_is_refused(
     repository: SQLiteSessionManager, path: Path, place: Place

@@ -35,7 +35,7 @@ def check(path: Path) -> list[str]:
 
 
 def damage(path: Path, *statements: str) -> None:
-    """Change a file as somebody does who does not know it: foreign keys are off, as in every plain connection."""
+    """Change a file as a program that does not know it would: foreign keys are off, as in every plain connection."""
     with closing(sqlite3.connect(path)) as connection, connection:
         for statement in statements:
             connection.execute(statement)
@@ -205,7 +205,7 @@ def test_every_finding_is_a_sentence_of_its_own(db: Path) -> None:
 
 
 def outcome(path: Path) -> list[str] | None:
-    """Return what `check` finds, or None where the file cannot be read at all, which is said in one line."""
+    """Return what `check` finds, or None if the file cannot be read at all, which the command says in one line."""
     try:
         found = check(path)
     except SessionException:

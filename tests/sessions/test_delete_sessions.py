@@ -1,4 +1,4 @@
-"""The selected sessions are deleted and counted, nothing else is touched, and others go on writing meanwhile."""
+"""The selected sessions are deleted and counted, nothing else is touched, and others keep writing meanwhile."""
 
 import os
 import sqlite3
@@ -27,7 +27,7 @@ def repository(path: Path) -> Iterator[SQLiteSessionRepository]:
 
 
 def fill(repository: SQLiteSessionRepository, session_id: str, minute: float, **metadata: str) -> None:
-    """Store a session that has some of everything, and was active last at a minute."""
+    """Store a session that has some of everything, last active at a minute."""
     add_session(repository, session_id, 0, ["ada", "bob"])
     repository.update_session_metadata(session_id, metadata)
     for message_id in range(3):
@@ -167,7 +167,7 @@ def test_a_senseless_filter_deletes_nothing(
 # -- live agents --
 
 
-def test_an_agent_whose_session_was_deleted_is_told_and_writes_nothing(path: Path) -> None:
+def test_an_agent_whose_session_was_deleted_gets_an_error_and_writes_nothing(path: Path) -> None:
     with SQLiteSessionManager("a", path, metadata={"user_id": "42"}) as manager:
         agent = build(manager)
         agent("hello")
@@ -194,7 +194,7 @@ def test_a_deleted_id_can_be_used_again_and_starts_empty(path: Path) -> None:
 
 @dataclass
 class Watcher:
-    """Another program, which writes as soon as it can while a function deletes, and notes what it found.
+    """Another program, which writes as soon as it can while a function deletes, and records what it found.
 
     Attributes:
         visit: What it does, in a transaction of its own, when some sessions are gone and others are left.
@@ -240,7 +240,7 @@ class Watcher:
         try:
             connection.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError:
-            return  # the other one is at it
+            return  # the deletion is under way
         try:
             count = self._count(connection)
             if 0 < count < self.total:

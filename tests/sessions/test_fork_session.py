@@ -1,4 +1,4 @@
-"""A fork continues from the end of a session, or from any message of it, and the original never notices."""
+"""A fork continues from the end of a session, or from any of its messages, and the original never notices."""
 
 import sqlite3
 import threading
@@ -79,7 +79,7 @@ def test_a_fork_through_any_message_holds_what_was_trimmed_later_and_lacks_what_
         agent(f"prompt {turn}")
     with SQLiteSessionRepository(path) as repository:
         log = [stored.to_message() for stored in repository.list_messages("original", "default")]
-        # The window slides behind each answer, so that a prompt follows at most four messages.
+        # The window slides after each answer, so that a prompt follows at most four messages.
         for number, first in enumerate([0, 0, 0, 0, 0, 2, 2, 4]):
             repository.fork_session("original", f"fork {number}", through_message=number)
             fork = build_trimming(f"fork {number}")
@@ -104,7 +104,7 @@ def test_a_fork_manages_its_context_from_there_on(path: Path) -> None:
 
 
 def summarized(path: Path) -> tuple[SQLiteSessionManager, Agent, int]:
-    """Have a conversation whose beginning is summarised; return which message is the first behind the summary."""
+    """Have a conversation whose beginning is summarized; return the number of the first message after the summary."""
     manager = SQLiteSessionManager("original", path, synchronous="NORMAL")
     agent = build_summarizing(manager)
     for number in range(4):
@@ -288,7 +288,7 @@ def test_a_fork_has_the_metadata_agents_orchestrators_and_times_of_the_original(
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_team_continues_in_the_fork_and_again_in_the_original(kind: str, path: Path, tmp_path: Path) -> None:
     manager = SQLiteSessionManager("original", path)
-    with suppress(RuntimeError):  # a swarm tells of an accident by its status
+    with suppress(RuntimeError):  # a swarm reports an accident by its status
         build_team(kind, manager, tmp_path, "raises")("the task")
     assert ran(tmp_path) == ["a", "b"]
     before = stored_rows(path, "original")

@@ -201,7 +201,7 @@ def test_a_moment_may_be_given_in_any_time_zone(repository: SQLiteSessionReposit
     assert listed(repository, updated_before=moment(1).astimezone(zone)) == ["0"]
 
 
-def test_a_moment_may_be_told_as_a_summary_tells_it(repository: SQLiteSessionRepository) -> None:
+def test_a_moment_may_be_given_in_the_form_of_a_summary(repository: SQLiteSessionRepository) -> None:
     for minute in range(3):
         add_session(repository, str(minute), minute)
     middle = repository.list_sessions()[1].updated_at

@@ -1,4 +1,4 @@
-"""Taking a session back, changing its state from outside, and what a summary says of a fork."""
+"""Rewinding a session, changing its state from outside, and what a summary says of a fork."""
 
 import io
 import sqlite3
@@ -46,7 +46,7 @@ def query(path: Path, sql: str) -> list[Any]:
 # -- rewinding --
 
 
-def test_a_rewound_session_goes_on_from_the_message_as_if_nothing_had_followed(path: Path) -> None:
+def test_a_rewound_session_continues_from_the_message_as_if_nothing_had_followed(path: Path) -> None:
     manager, _ = converse(path)
     manager.rewind_session("trip", through_message=3)
     again = build(SQLiteSessionManager("trip", path), "another answer")
@@ -135,7 +135,7 @@ def test_what_was_rewound_is_not_in_the_file_after_a_vacuum(path: Path) -> None:
 # -- versions --
 
 
-def test_a_redacted_text_is_at_no_moment(path: Path) -> None:
+def test_a_redacted_text_is_in_no_checkpoint(path: Path) -> None:
     manager = SQLiteSessionManager("trip", path, synchronous="NORMAL")
     agent = build(manager, "yes", "no", {"redactContent": {"redactUserContentMessage": "[gone]"}})
     agent("my secret")
@@ -190,7 +190,7 @@ def test_versions_survive_an_export_a_copy_and_a_backup_and_go_with_their_sessio
 # -- forks --
 
 
-def test_a_fork_knows_its_origin_also_when_that_is_deleted(path: Path) -> None:
+def test_a_fork_knows_its_origin_even_when_that_is_deleted(path: Path) -> None:
     manager, _ = converse(path)
     manager.fork_session("trip", "whole")
     manager.fork_session("trip", "part", through_message=3)

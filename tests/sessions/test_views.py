@@ -1,4 +1,4 @@
-"""The views `transcript` and `usage`, as somebody sees them who has SQL and no Python."""
+"""The views `transcript` and `usage`, as a reader with SQL and no Python sees them."""
 
 import datetime
 import json
@@ -25,7 +25,7 @@ def query(path: Path, sql: str, *parameters: Any) -> list[Any]:
 
 
 def keeps_usage() -> bool:
-    """Tell whether this version of Strands puts usage into the metadata of messages."""
+    """Return whether this version of Strands puts usage into the metadata of messages."""
     agent = Agent(model=ScriptedModel(), callback_handler=None)
     agent("hello")
     return "usage" in agent.messages[-1].get("metadata", {})

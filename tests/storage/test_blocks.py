@@ -1,4 +1,4 @@
-"""A value is stored at the cost of what is new in it: counted in blocks and bytes, so that no clock decides."""
+"""A save writes only what is new in a value: counted in blocks and bytes, so that no clock decides."""
 
 import zlib
 from contextlib import closing
@@ -48,14 +48,14 @@ PARTS = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(PARTS, PARTS, PARTS, st.binary(max_size=100))
-def test_what_is_known_of_another_value_changes_no_block(
+def test_knowing_another_value_changes_no_block(
     same: list[bytes], one: list[bytes], other: list[bytes], front: bytes
 ) -> None:
     value = b"".join([front, *same, *one])
     assert cut(value, cut(b"".join([front[::-1], *same, *other]))) == cut(value)
 
 
-def test_what_is_known_of_a_conversation_changes_no_block() -> None:
+def test_knowing_a_conversation_changes_no_block() -> None:
     messages = conversation(600)
     values = [snapshot(messages[start:end], end) for start, end in ((0, 590), (0, 600), (4, 600), (0, 592), (300, 600))]
     for before in values:
@@ -69,7 +69,7 @@ def test_a_value_without_texts_has_few_blocks(size: int) -> None:
     assert len(blocks) <= min(3 + size // 4096, 200)
 
 
-def test_a_message_more_costs_the_end_of_the_conversation_and_its_front() -> None:
+def test_one_more_message_costs_only_the_front_and_the_end_of_the_conversation() -> None:
     messages = conversation(4002)
     before, after = snapshot(messages[:4000], 1), snapshot(messages, 2)
     assert new_bytes(before, after) < len(after) / 20
@@ -152,7 +152,7 @@ def test_what_is_replaced_frees_its_blocks_but_those_of_others(path: Path) -> No
         assert stored_bytes(path) == len(snapshot(messages[300:], 3))
 
 
-def test_a_value_that_is_known_is_not_read_again(path: Path) -> None:
+def test_a_known_value_is_not_read_again(path: Path) -> None:
     blocks = cut(snapshot(conversation(400)))
     with closing(Database(path)) as database:
         database.transaction(lambda connection: values.write(connection, LATEST, blocks))
@@ -160,7 +160,7 @@ def test_a_value_that_is_known_is_not_read_again(path: Path) -> None:
         assert database.snapshot(lambda connection: values.read_blocks(connection, LATEST, blocks[1:])) == blocks
 
 
-def test_what_is_known_of_a_value_hides_no_change(path: Path) -> None:
+def test_knowing_a_value_hides_no_change(path: Path) -> None:
     earlier, later = (snapshot(conversation(400, seed), seed) for seed in (1, 2))
     with SQLiteStorage(path) as one, SQLiteStorage(path) as other:
         run(one.write(LATEST, earlier))

@@ -1,4 +1,4 @@
-"""`check` recomputes the hash of every block, and finds what is missing, too much, or not whole."""
+"""`check` recomputes the hash of every block, and finds missing, surplus and incomplete ones."""
 
 import sqlite3
 from contextlib import closing

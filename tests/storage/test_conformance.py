@@ -1,6 +1,6 @@
-"""What Strands may expect of any `Storage`, tried on its own and on ours.
+"""What Strands may expect of any `Storage`, tried on Strands' storages and on ours.
 
-To put another one through it, add it to `STORAGES` in `support/storages.py`, and to `CANNOT` what it does not do.
+To test another one, add it to `STORAGES` in `support/storages.py`, and what it cannot do to `CANNOT`.
 """
 
 import asyncio
@@ -96,7 +96,7 @@ def test_a_key_that_is_not_there_is_none_and_can_be_deleted(storage: Any) -> Non
 
 
 @pytest.mark.parametrize("spelled", ["/a/b", "a/b/", "a//b", "//a///b//"])
-def test_slashes_that_say_nothing_are_dropped(storage: Any, spelled: str) -> None:
+def test_redundant_slashes_are_dropped(storage: Any, spelled: str) -> None:
     async def work() -> None:
         await storage.write(spelled, b"value")
         assert await storage.read("a/b") == b"value"
@@ -109,14 +109,14 @@ def test_slashes_that_say_nothing_are_dropped(storage: Any, spelled: str) -> Non
 
 
 @pytest.mark.parametrize("key", REFUSED_KEYS)
-def test_a_key_that_is_none_is_refused(storage: Any, key: str) -> None:
+def test_an_invalid_key_is_refused(storage: Any, key: str) -> None:
     for call in (storage.write(key, b""), storage.read(key), storage.delete(key)):
         with pytest.raises(StorageError):
             run(call)
 
 
 @pytest.mark.parametrize("prefix", ["..", "../a", "a/../b"])
-def test_a_prefix_that_is_none_is_refused(storage: Any, prefix: str) -> None:
+def test_an_invalid_prefix_is_refused(storage: Any, prefix: str) -> None:
     with pytest.raises(StorageError):
         run(storage.list(prefix))
 
@@ -244,7 +244,7 @@ def test_a_namespace_says_that_it_is_one(storage: Any) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["..", "a/../b", "a\\b"])
-def test_a_namespace_cannot_lead_out(storage: Any, prefix: str) -> None:
+def test_a_namespace_cannot_reach_other_keys(storage: Any, prefix: str) -> None:
     with pytest.raises(StorageError):
         namespace(storage, prefix)
 

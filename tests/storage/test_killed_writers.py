@@ -1,4 +1,4 @@
-"""A process that is killed at any moment leaves every key whole, old or new, and no block too many."""
+"""A process that is killed at any moment leaves every key whole, old or new, and no surplus block."""
 
 import asyncio
 import os

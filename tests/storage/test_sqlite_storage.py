@@ -1,4 +1,4 @@
-"""What `SQLiteStorage` is beyond a `Storage`: a citizen of the file that sessions are in."""
+"""What `SQLiteStorage` does beyond a `Storage`: it shares the file of the sessions."""
 
 import asyncio
 import copy
@@ -152,7 +152,7 @@ def test_values_and_messages_of_one_process_are_written_at_once(path: Path) -> N
         assert [len(repository.list_messages(name, "default")) for name in ("ada", "bob")] == [2, 2]
 
 
-def test_the_loop_goes_on_while_another_process_holds_the_lock(path: Path) -> None:
+def test_the_loop_keeps_running_while_another_process_holds_the_lock(path: Path) -> None:
     value = snapshot(conversation(4000))
 
     async def work(storage: SQLiteStorage) -> None:
@@ -212,7 +212,7 @@ def write_and_read(storage: SQLiteStorage, key: str) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
-def test_a_forked_child_goes_on_with_the_storage(path: Path) -> None:
+def test_a_forked_child_continues_with_the_storage(path: Path) -> None:
     with SQLiteStorage(path) as storage:
         write_and_read(storage, "parent")
         with forked(lambda connection: write_and_read(storage, "child")):
@@ -360,7 +360,7 @@ def test_a_file_that_cannot_be_opened_is_a_storage_error(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("settings", [{"synchronous": "OFF"}, {"timeout": 0}, {"db_path": ""}])
-def test_a_setting_that_there_is_none_of_is_a_value_error(settings: dict[str, Any], path: Path) -> None:
+def test_an_unsupported_setting_is_a_value_error(settings: dict[str, Any], path: Path) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):
         SQLiteStorage(**{"db_path": path, **settings})
 
@@ -369,7 +369,7 @@ def test_a_setting_that_there_is_none_of_is_a_value_error(settings: dict[str, An
 @pytest.mark.parametrize(
     ("key", "data"), [(None, b""), (5, b""), ("key", "text"), ("key", None), ("key", 5), ("a\ud800", b"")]
 )
-def test_what_is_no_key_or_no_value_is_a_storage_error(key: Any, data: Any, path: Path) -> None:
+def test_an_invalid_key_or_value_is_a_storage_error(key: Any, data: Any, path: Path) -> None:
     with SQLiteStorage(path) as storage:
         with pytest.raises(StorageError):
             run(storage.write(key, data))
@@ -383,7 +383,7 @@ def test_other_bytes_are_stored_as_bytes(data: Any, path: Path) -> None:
         assert run(storage.read("key")) == b"value"
 
 
-def test_a_lone_surrogate_is_no_key_of_anything(path: Path) -> None:
+def test_no_key_holds_a_lone_surrogate(path: Path) -> None:
     with SQLiteStorage(path) as storage:
         run(storage.write("a", b""))
         run(storage.write("\U0010ffff", b""))
@@ -422,9 +422,9 @@ def test_a_search_says_which_strands_it_needs(path: Path) -> None:
 
 
 @searches
-def test_a_search_reads_the_values_of_its_namespace_only(path: Path) -> None:
+def test_a_search_reads_only_the_values_of_its_namespace(path: Path) -> None:
     with SQLiteStorage(path) as storage:
         run(storage.write("other/big", b"words " * 10000))
         run(storage.write("notes/small", b"words"))
-        query(path, "DELETE FROM storage_blocks WHERE length(data) > 1000")  # who read them would fail
+        query(path, "DELETE FROM storage_blocks WHERE length(data) > 1000")  # reading them would fail
         assert [found.key for found in run(storage.namespace("notes").search("words"))] == ["small"]

@@ -46,7 +46,7 @@ PAIRS = tier(product(KINDS, repeat=2), quick=[("sqlite", "sqlite"), ("files", "s
 
 @pytest.fixture(scope="module", autouse=True)
 def s3_url() -> Iterator[str]:
-    """The URL of a server that speaks S3."""
+    """The URL of an S3 server."""
     with s3_server() as url:
         yield url
 
@@ -303,7 +303,7 @@ def test_an_error_about_a_failing_target_says_exactly_what_it_holds(source: Stor
 
 
 def inventory(target: MemoryRepository) -> str:
-    """What a copy should say that it has written, told from what is there."""
+    """What a copy should say that it has written, judging by what the target holds."""
     totals = dict(zip(AGENT_IDS, (5, 3), strict=True))
     parts = ["the session itself"] * len(target.sessions)
     for (_, agent_id), messages in target.messages.items():

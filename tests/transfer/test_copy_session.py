@@ -44,7 +44,7 @@ PAIRS = tier(
 
 @pytest.fixture(scope="module", autouse=True)
 def s3_url() -> Iterator[str]:
-    """The URL of a server that speaks S3."""
+    """The URL of an S3 server."""
     with s3_server() as url:
         yield url
 

@@ -1,4 +1,4 @@
-"""What was exported is imported identical, agents resume from it, and no session is ever stored in part."""
+"""An import restores exactly what was exported, agents resume from it, and no session is ever stored in part."""
 
 import io
 import json
@@ -80,7 +80,7 @@ def session_ids(path: Path) -> set[str]:
 
 
 def everything_there_is(path: Path) -> None:
-    """Fill a file by hand with all that rows can hold."""
+    """Fill a file by hand with everything that rows can hold."""
     legacy_files.write(path, legacy_files.example())
     metadata = {"user": "ü", "empty": "", "\x00": "\uffff", "a b": '"', "": "{}"}
     with SQLiteSessionManager("odd", path, metadata=metadata) as manager:
@@ -285,7 +285,7 @@ def test_replaced_sessions_are_as_they_were_exported(db: Path) -> None:
 def test_vacuum_leaves_nothing_of_what_an_import_replaced(ending: str, db: Path) -> None:
     secret = "nobody must ever know this"
     text = exported(db)
-    with SQLiteSessionManager("ship", db) as manager:  # which keeps the log
+    with SQLiteSessionManager("ship", db) as manager:  # an open connection keeps the write-ahead log
         build(manager)(secret)
         assert secret.encode() in db.with_name("sessions.db-wal").read_bytes()
         assert imported(db, text + ending, "--replace")[0] == (1 if ending else 0)
@@ -326,7 +326,7 @@ def test_a_line_that_is_malformed_or_missing_breaks_its_session_only(db: Path) -
 @pytest.mark.long
 @pytest.mark.parametrize("changes", tier([30, 300], quick=[30]))
 def test_any_byte_may_be_wrong(changes: int, db: Path) -> None:
-    """Most changes leave a text that is fine as well; no session is ever stored in part."""
+    """Most changed texts are valid, too; no session is ever stored in part."""
     text = exported(db).encode()
     whole = {name: [row for row in rows if row["session_id"] == "ship"] for name, rows in everything(db).items()}
     generator = random.Random(4)

@@ -1,6 +1,6 @@
 """After a copy, a real agent continues with the same messages and state, as far as the rules of the store allow.
 
-Other stores resume an agent to its summary and the messages after those that its conversation manager counts as
+Other stores resume an agent with its summary and the messages after those that its conversation manager counts as
 removed. A context that is not the end of the history, for example with pinned messages or a gap, resumes by that
 manager's rules.
 """
@@ -82,7 +82,7 @@ MOVES = tier(
 
 @pytest.fixture(scope="module", autouse=True)
 def s3_url() -> Iterator[str]:
-    """The URL of a server that speaks S3."""
+    """The URL of an S3 server."""
     with s3_server() as url:
         yield url
 
@@ -96,7 +96,7 @@ def history_of(name: str) -> History:
 
 
 def live(history: History, store: Store) -> Agent:
-    """Have a history in a store."""
+    """Live through a history in a store."""
     agent = history.build(store.open(SESSION))
     history.drive(agent)
     return agent
@@ -217,7 +217,7 @@ def test_a_context_that_ends_the_history_resumes_there_even_if_no_manager_trimme
     there = build(elsewhere.open(SESSION), {})
     assert there.messages == agent.messages
     assert there.conversation_manager.removed_message_count == len(logged(sqlite)) - len(agent.messages)
-    # The log is whole, and what was redacted is nowhere in it.
+    # The history is whole, and what was redacted is nowhere in it.
     assert [message.message for message in elsewhere.whole().list_messages(SESSION, "default")] == logged(sqlite)
     assert "a secret" not in str(elsewhere.content(SESSION))
 

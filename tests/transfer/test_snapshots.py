@@ -1,4 +1,4 @@
-"""Sessions between message logs and snapshots: an agent resumes on the other side with exactly what it held."""
+"""Sessions move between histories and snapshots: an agent resumes on the other side with exactly what it held."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ from ..support.scripted_model import ScriptedModel
 snapshots = pytest.importorskip("strands.session.snapshot_session_manager", reason="this Strands has no snapshots")
 storage_module = pytest.importorskip("strands.storage")
 
-# Where a new process makes something else of an agent, whatever stores it.
+# Histories in which a new process changes an agent, whatever stores it.
 NOT_RESUMED = {"a conversation that the model keeps", "tools in the background"}
 
 
@@ -60,7 +60,7 @@ def found(manager: Any, name: str, known: list[Message]) -> list[Any]:
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
 @pytest.mark.parametrize("name", [name for name in HISTORIES if name not in NOT_RESUMED])
-def test_an_agent_holds_in_snapshots_what_it_held_in_the_log_and_back(name: str, kind: str, path: Path) -> None:
+def test_an_agent_holds_in_snapshots_what_it_held_before_and_back(name: str, kind: str, path: Path) -> None:
     if HISTORIES[name].missing:
         pytest.skip(HISTORIES[name].missing)
     storage = storage_in(path, kind)
@@ -107,7 +107,7 @@ def test_messages_of_a_snapshot_become_the_history(path: Path) -> None:
         assert len(manager.list_messages(SESSION, "default")) == 6
 
 
-def test_what_only_snapshots_hold_is_said(path: Path) -> None:
+def test_what_only_snapshots_hold_is_reported(path: Path) -> None:
     storage, manager, agent = snapshot_of_a_conversation(path)
     asyncio.run(manager.save_snapshot(agent, is_latest=False))
     with SQLiteSessionRepository(path) as target, pytest.warns(UserWarning, match="stayed behind") as warned:
