@@ -204,7 +204,7 @@ class LiveAgent(Account):
         if before.next_id + len(before.appends) > LAST_MESSAGE_ID:
             raise errors.SessionException(
                 f"Agent {self._keys[1]} in session {self._keys[0]} has a message with the largest possible id: none can"
-                " follow it"
+                " follow it; rewind the session"
             )
         append = _Append(message, copy, self._encode(copy, "message"), timestamp())
         is_simple = len(messages) > 0 and messages[-1] is message and self._is_current(messages, columns, added=1)

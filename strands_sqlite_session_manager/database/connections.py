@@ -181,7 +181,8 @@ def check_sqlite(raw: sqlite3.Connection) -> None:
     if found != version or tuple(map(int, version.split("."))) < OLDEST_SQLITE:
         oldest = ".".join(map(str, OLDEST_SQLITE))
         raise errors.SessionException(
-            f"strands-sqlite-session-manager needs SQLite {oldest} or newer, with JSON functions; this is {found}"
+            f"strands-sqlite-session-manager needs SQLite {oldest} or newer, with JSON functions; this is {found}:"
+            " use a newer Python, or pass `connect`"
         )
 
 

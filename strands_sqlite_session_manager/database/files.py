@@ -46,10 +46,12 @@ def resolve(db_path: str | os.PathLike[str] | None) -> str:
         status = os.stat(path)
     except OSError as error:
         if os.path.islink(named):  # anyone who can plant one would choose where the conversations go
-            raise errors.SessionException(f"{named} | a link to a file that does not exist") from error
+            raise errors.SessionException(
+                f"{named} | a link to a file that does not exist: give the path of the file itself"
+            ) from error
         return path
     if not stat.S_ISREG(status.st_mode):
-        raise errors.SessionException(f"{path} | not a file, and so not a database")
+        raise errors.SessionException(f"{path} | not a file, and so not a database: correct the path")
     _refuse_second_name(path, status.st_nlink)
     return path
 

@@ -55,7 +55,7 @@ def move_in(connection: sqlite3.Connection) -> None:
                 errors.without_content(error)
                 name = ", ".join(map(repr, row[: len(table.keys)]))
                 raise errors.SessionException(
-                    f"the row ({name}) of {table.name} cannot be upgraded: it is malformed"
+                    f"the row ({name}) of {table.name} cannot be upgraded: it is malformed; correct it or delete it"
                 ) from error
     for table in reversed(_TABLES):
         connection.execute(f"DROP TABLE legacy_{table.name}")

@@ -85,7 +85,9 @@ class Pool:
         files.create_private(self.path)
         for place in (self.path, os.path.dirname(self.path)):
             if not os.access(place, os.R_OK | os.W_OK):
-                raise PermissionError(f"{place} is not readable and writable")
+                raise PermissionError(
+                    f"{place} is not readable and writable; change its permissions, or choose another path"
+                )
         if self.connect is None:
             schema.check_belongs_here(self.path, settings.timeout)
         waited = time.monotonic() - asked
@@ -112,7 +114,8 @@ class Pool:
     def _use(self, settings: Settings, work: Callable[..., _T], arguments: tuple[Any, ...]) -> _T:
         if not self.is_current():
             raise errors.SessionException(
-                f"{self.path} | the database file was deleted or replaced since it was opened; nothing was written"
+                f"{self.path} | the database file was deleted or replaced since it was opened; nothing was written:"
+                " put it back, or build managers and repositories anew"
             )
         while True:
             connection = self._connection_of_thread(settings)
@@ -193,7 +196,8 @@ class Pool:
             connection.wait_at_most(settings.timeout)
             if not connection.empty_wal():
                 raise errors.SessionException(
-                    f"{self.path} | the write-ahead log of the file that was here before is in use"
+                    f"{self.path} | the write-ahead log of the file that was here before is in use: wait until its"
+                    " readers are done"
                 )
 
         for connection in self._open[:1]:

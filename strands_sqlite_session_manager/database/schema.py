@@ -215,7 +215,9 @@ def read_version(connection: sqlite3.Connection, path: str) -> int:
         return transact(connection, "BEGIN", lambda connection: read_version(connection, path))
     (objects,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if application_id or version or (objects and not legacy.is_layout(connection)):
-        raise errors.SessionException(f"{path} | a database of another program, not of strands-sqlite-session-manager")
+        raise errors.SessionException(
+            f"{path} | a database of another program, not of strands-sqlite-session-manager: choose another path"
+        )
     return 0
 
 
@@ -234,7 +236,9 @@ def _switch_to_wal(connection: sqlite3.Connection, path: str, timeout: float) ->
                 raise
             time.sleep(0.005)
     if mode not in ("wal", "memory"):
-        raise errors.SessionException(f"{path} | the file system does not support SQLite's write-ahead log")
+        raise errors.SessionException(
+            f"{path} | the file system does not support SQLite's write-ahead log: move the file to a local disk"
+        )
 
 
 def has_content(path: str) -> bool:
