@@ -61,7 +61,10 @@ def test_an_sqlite_that_is_too_old_is_refused_before_a_file_is_touched(tmp_path:
 
 @pytest.mark.parametrize(
     ("connect", "found"),
-    [(connect_to_old, r"3\.34\.1: use a newer Python"), (connect_without_json, rf"{sqlite3.sqlite_version} without JSON functions: use")],
+    [
+        (connect_to_old, r"3\.34\.1: use a newer Python"),
+        (connect_without_json, rf"{sqlite3.sqlite_version} without JSON functions: use"),
+    ],
 )
 def test_an_sqlite_without_what_we_need_is_refused(connect: connections.Connect, found: str, tmp_path: Path) -> None:
     with pytest.raises(SessionException, match=NEEDS.format(r"3\.35\.0", found)):
