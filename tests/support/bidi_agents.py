@@ -32,7 +32,7 @@ from .conversations import TOOLS
 from .fresh_processes import held_by, open_session
 
 WAIT = object()
-"""In a script: until something was sent to the model, such as a prompt or the result of a tool."""
+"""In a script: wait until something was sent to the model, such as a prompt or the result of a tool."""
 
 if EARLY:
     HANG_UP = events.BidiConnectionCloseEvent("connection", "user_request")
@@ -41,7 +41,7 @@ else:
 
 
 def said(role: str, *parts: str) -> list[Any]:
-    """Somebody speaks; where Strands tells of it, there is a placeholder until it is over."""
+    """A person speaks; where Strands announces it, there is a placeholder until the person stops."""
     if EARLY:
         text = "".join(parts)
         return [events.BidiTranscriptStreamEvent({"text": text}, text, role, is_final=True)]
@@ -63,7 +63,7 @@ def called(name: str, tool_use_id: str, **arguments: Any) -> list[Any]:
 
 
 class ScriptedSpeech(BidiModel):
-    """Plays a script of events to whoever is connected."""
+    """Plays a script of events to the connected agent."""
 
     def __init__(self, *script: Any) -> None:
         self.script = script
@@ -74,7 +74,7 @@ class ScriptedSpeech(BidiModel):
         """There is nothing to configure."""
 
     def get_config(self) -> dict[str, Any]:
-        """Tell the model's id."""
+        """Return the model's id."""
         return self.config
 
     async def start(self, system_prompt: Any = None, tools: Any = None, messages: Any = None, **kwargs: Any) -> None:
@@ -104,7 +104,7 @@ def build(session_manager: RepositorySessionManager, *script: Any, **options: An
 
 
 async def talk(agent: BidiAgent, *prompts: str, on_event: Any = None) -> None:
-    """Have the conversation of the agent's script, until it hangs up."""
+    """Run the conversation of the agent's script, until it hangs up."""
     await agent.start()
     try:
         for prompt in prompts:
@@ -125,7 +125,7 @@ def resume(folder: Path) -> dict[str, Any]:
 
 
 def go_on(folder: Path) -> tuple[list[Any], dict[str, Any]]:
-    """Resume and talk; return what history the model was told, and what the agent holds then."""
+    """Resume and talk; return the history that the model received, and what the agent holds then."""
     agent = build(open_session("sqlite", "session", folder), WAIT, *said("assistant", "welcome back"), HANG_UP)
     asyncio.run(talk(agent, "me again"))
     return agent.model.told, held_by(agent)

@@ -1,4 +1,4 @@
-"""A turn of an agent in an event loop that is canceled at a chosen await point, its own or one of its tasks'."""
+"""Cancels a turn of an agent at a chosen await point, its own or one of its tasks'."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
@@ -8,7 +8,7 @@ Turn = Callable[[], Coroutine[Any, Any, Any]]
 
 
 class _Counted(Coroutine[Any, Any, Any]):
-    """A coroutine that tells whenever it is about to be suspended."""
+    """A coroutine that reports whenever it is about to be suspended."""
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], suspended: Callable[[], None]) -> None:
         self._coroutine = coroutine
@@ -35,7 +35,7 @@ async def cancel_at(turn: Turn, point: int) -> bool:
     """Take a turn that is canceled when it, or a task that it has started, is suspended for that time.
 
     Returns:
-        Whether it was; False if the turn had fewer await points and succeeded.
+        Whether it was canceled; False if the turn had fewer await points and succeeded.
     """
     loop = asyncio.get_running_loop()
     points = 0

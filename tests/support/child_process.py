@@ -1,4 +1,4 @@
-"""Work in a child process that may hang, crash or leave locks behind, and that tells how far it came."""
+"""Runs work in a child process that may hang, crash or leave locks behind, and that reports its progress."""
 
 import faulthandler
 import gc
@@ -12,11 +12,11 @@ from typing import Any
 
 
 def told_by_a_child(work: Callable[[Callable[[Any], None]], object], patience: float) -> Iterator[Any]:
-    """Run `work(tell)` in a forked child and yield what it tells, as it tells it.
+    """Run `work(tell)` in a forked child and yield what it passes to `tell`, at once.
 
     Args:
         work: What to run.
-        patience: Seconds of silence after which the child is taken for hung, and killed.
+        patience: Seconds of silence after which the child counts as hung and is killed.
 
     Raises:
         TimeoutError: If it hung.
@@ -29,7 +29,7 @@ def told_by_a_child(work: Callable[[Callable[[Any], None]], object], patience: f
     try:
         while True:
             if not ours.poll(patience):
-                os.kill(process.pid or 0, signal.SIGUSR1)  # tell where it hangs, on stderr
+                os.kill(process.pid or 0, signal.SIGUSR1)  # show where it hangs, on stderr
                 process.join(0.5)
                 raise TimeoutError(f"nothing was heard for {patience:g} s")
             try:
@@ -50,14 +50,14 @@ def told_by_a_child(work: Callable[[Callable[[Any], None]], object], patience: f
 
 def _work(work: Callable[[Callable[[Any], None]], object], pipe: Connection) -> None:
     faulthandler.register(signal.SIGUSR1)
-    gc.freeze()  # what the parent holds need not be looked at, and so copied, here
+    gc.freeze()  # the garbage collector must not touch, and so copy, the parent's objects
     try:
         work(lambda value: pipe.send(("told", value)))
         pipe.send(("done", None))
     except BaseException:
         pipe.send(("raised", traceback.format_exc()))
     finally:
-        os._exit(0)  # whatever hangs stays behind
+        os._exit(0)  # a hanging thread stays behind
 
 
 def in_a_child(work: Callable[[], Any], patience: float = 20) -> Any:

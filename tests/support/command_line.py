@@ -120,7 +120,7 @@ def environment(changes: Mapping[str, str | None]) -> dict[str, str]:
 
 
 def in_a_new_process(*arguments: object, stdin: bytes = b"", **variables: str | None) -> Ended:
-    """Run a command in a Python that is started for it."""
+    """Run a command in a new Python process."""
     done = subprocess.run(
         [*COMMAND, *map(str, arguments)],
         input=stdin,
@@ -153,7 +153,7 @@ def in_a_process(*arguments: object, stdin: bytes = b"", **variables: str | None
 def on_a_terminal(
     *arguments: object, typed: str = "", columns: int = 80, stdout: int | None = None, **variables: str | None
 ) -> tuple[int, str]:
-    """Run a command on a terminal of so many columns; return its exit code and all that the terminal was told.
+    """Run a command on a terminal with some columns; return its exit code and everything written to the terminal.
 
     The process is a fork of this one, as in `in_a_process`, which saves starting Python for each.
 
@@ -161,7 +161,7 @@ def on_a_terminal(
         *arguments: The command's.
         typed: What a person types when asked.
         columns: How wide the terminal is.
-        stdout: A file descriptor that takes the place of the terminal as standard output.
+        stdout: A file descriptor to use as standard output instead of the terminal.
         **variables: Changes of the environment.
     """
     import fcntl  # not on Windows
@@ -193,7 +193,7 @@ def on_a_terminal(
             if b"[y/N]" in told and typed and (silent or not pressed):
                 os.write(ours, typed.encode())
                 pressed = True
-                # An interrupt just before Python begins to wait for a line is seen at the next key only.
+                # An interrupt just before Python begins to wait for a line is noticed only at the next key.
                 typed = typed if typed == "\x03" else ""
     if patience <= 0:
         os.kill(child, signal.SIGKILL)

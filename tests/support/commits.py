@@ -1,4 +1,4 @@
-"""How many transactions were committed to a database, as its write-ahead log tells."""
+"""Counts the transactions that were committed to a database, from its write-ahead log."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
 """What each of many processes on one file does, sees, and remembers.
 
-Whatever has a known size says so in its id, such as `room 3.7 of 20`, so everybody can tell whether it is whole. No id
-is used again after it was deleted.
+Whatever has a known size says so in its id, such as `room 3.7 of 20`, so every process can check whether it is whole.
+No id is reused after it was deleted.
 """
 
 import re
@@ -33,9 +33,9 @@ from .scripted_model import REDACT_INPUT, ScriptedModel
 TEMPLATE = "template"
 SIZES = {"ada": 12, "bob": 8}  # how many messages the agents of a room have
 NEEDLE = "needle"  # every one of them says it
-ROOMS = ("room", "fork", "victim")  # kinds of sessions that anybody may delete
-TALKS = [f"talk {number}" for number in range(4)]  # sessions in which everybody talks, with the same agent
-LOGS = ["log a", "log b"]  # sessions to which everybody appends; each process with an agent of its own in both
+ROOMS = ("room", "fork", "victim")  # kinds of sessions that any process may delete
+TALKS = [f"talk {number}" for number in range(4)]  # sessions in which all processes talk, with the same agent
+LOGS = ["log a", "log b"]  # sessions to which all processes append; each process with an agent of its own in both
 SHARED = "shared"  # and with one for all
 REDACTED = "[redacted]"
 _SIZE = re.compile(r" of (\d+)$")
@@ -44,7 +44,7 @@ _GONE = re.compile(r"does not exist$")
 
 @dataclass
 class Memory:
-    """What a process remembers.
+    """The record that a process keeps.
 
     Attributes:
         appended: The texts of messages whose append returned, by session, agent and message id.
@@ -53,8 +53,8 @@ class Memory:
         deleted: Sessions that were to be deleted, by a call that returned or that met another deletion.
         secrets: What was redacted.
         backups: The files of backups that returned.
-        torn: What was seen in part.
-        errors: What the contract does not name.
+        torn: What was seen only in part.
+        errors: The errors that the contract does not name.
         deeds: How often each deed was done, or refused as the contract says.
         longest: The seconds that the longest of each took.
     """
@@ -72,7 +72,7 @@ class Memory:
 
 
 def prepare(folder: Path, processes: int) -> None:
-    """Make the file that all will use, and the template of a room."""
+    """Create the file that all processes use, and the template of a room."""
     with SQLiteSessionManager(TEMPLATE, folder / "template.db") as manager:
         for agent_id, size in SIZES.items():
             messages = [text(f"{NEEDLE} {number} of {agent_id}") for number in range(size)]
@@ -100,7 +100,7 @@ def real_agent(manager: SQLiteSessionManager, agent_id: str = "default", *replie
 
 
 def torn_turn(agent: Agent) -> str | None:
-    """Tell what is wrong with an agent of a talk, whose state counts what the user has said, if anything is."""
+    """Return what is wrong with an agent of a talk, whose state counts what the user has said, if anything is."""
     prompts = [message["content"][0]["text"] for message in agent.messages if message["role"] == "user"]
     turns, latest = agent.state.get("turns") or 0, agent.state.get("latest")
     if len(prompts) != turns or (prompts and prompts[-1] != REDACTED and not prompts[-1].startswith(latest)):
@@ -109,7 +109,7 @@ def torn_turn(agent: Agent) -> str | None:
 
 
 def torn_sessions(repository: SQLiteSessionRepository, **options: Any) -> Iterator[str]:
-    """Tell which of the sessions that a listing shows have another size than their ids say."""
+    """Return which of the listed sessions have another size than their ids say."""
     for summary in repository.list_sessions(**options):
         size = _SIZE.search(summary.session_id)
         if size and (summary.message_count != int(size[1]) or summary.agent_ids != list(SIZES)):
@@ -117,7 +117,7 @@ def torn_sessions(repository: SQLiteSessionRepository, **options: Any) -> Iterat
 
 
 def join_in(folder: Path, index: int, seed: int, seconds: float) -> Memory:
-    """Do everything once, in any order, and then anything until the time is over; return what is remembered."""
+    """Do everything once, in any order, and then anything until the time is over; return the record."""
     member = Member(folder, index, seed)
     deeds = list(DEEDS)
     member.random.shuffle(deeds)
@@ -128,7 +128,7 @@ def join_in(folder: Path, index: int, seed: int, seconds: float) -> Memory:
 
 
 class Member:
-    """One of the crowd. Half of them keep the file open all the time; the others open it for each deed."""
+    """One of the processes. Half of them keep the file open all the time; the others open it for each deed."""
 
     def __init__(self, folder: Path, index: int, seed: int) -> None:
         self.memory = Memory()
@@ -143,7 +143,7 @@ class Member:
         self._template = SQLiteSessionRepository(folder / "template.db")
 
     def do(self, deed: str) -> None:
-        """Do a deed of `DEEDS`, and remember whatever is wrong with it."""
+        """Do a deed of `DEEDS`, and record whatever is wrong with it."""
         begun = time.monotonic()
         try:
             with SQLiteSessionRepository(self._path) as repository:
@@ -157,7 +157,7 @@ class Member:
     # -- writing --
 
     def talk(self, _: SQLiteSessionRepository) -> None:
-        """Take a turn where everybody does: whoever is late is stale."""
+        """Take a turn where all processes do: the later ones are stale."""
         self._take_turns(self.random.choice(TALKS), self._name("prompt"))
 
     def redact(self, _: SQLiteSessionRepository) -> None:
@@ -180,13 +180,13 @@ class Member:
         return False
 
     def append(self, repository: SQLiteSessionRepository) -> None:
-        """Append where nobody else does: to one log, and then to the other."""
+        """Append where no other process does: to one history, and then to the other."""
         for log in LOGS:
             self._append(repository, log, str(self._index), self._logged)
         self._logged += 1
 
     def append_to_shared(self, repository: SQLiteSessionRepository) -> None:
-        """Append where everybody does: one of those who take the same number is refused."""
+        """Append where all processes do: of those that take the same number, all but one are refused."""
         log = self.random.choice(LOGS)
         with self._refused("append", SessionException, re.compile(r"Message \d+ already exists")):
             self._append(repository, log, SHARED, len(repository.list_messages(log, SHARED)))
@@ -231,14 +231,14 @@ class Member:
                 self.memory.created.add(session_id)
 
     def delete(self, repository: SQLiteSessionRepository) -> None:
-        """Delete a session of anybody's."""
+        """Delete a session of any process."""
         for session_id in self._some_of(repository, *ROOMS):
             self.memory.deleted.add(session_id)
             with self._refused("delete", SessionException, _GONE):
                 repository.delete_session(session_id)
 
     def delete_batch(self, repository: SQLiteSessionRepository) -> None:
-        """Delete the sessions that this process has begun since the last time."""
+        """Delete the sessions that this process has begun since its last deletion."""
         batch = len(self._batches) - 1
         begun = self._batches[batch]
         self._batches.append([])
@@ -268,7 +268,7 @@ class Member:
             self._see(room, None if found in (0, sum(SIZES.values())) else f"{found} matches")
 
     def resume(self, _: SQLiteSessionRepository) -> None:
-        """Resume where everybody talks, and say nothing."""
+        """Resume where all processes talk, and say nothing."""
         talk = self.random.choice(TALKS)
         with SQLiteSessionManager(talk, self._path) as manager:
             self._see(talk, torn_turn(real_agent(manager)))
@@ -311,7 +311,7 @@ class Member:
             self.memory.deeds[f"{deed} refused"] += 1
 
 
-# What is done, and how often in relation to the others.
+# The deeds, and how often each is done in relation to the others.
 DEEDS: dict[str, int] = {
     **dict.fromkeys(("talk", "append", "append_to_shared", "begin", "begin_victim", "copy", "fork"), 10),
     **dict.fromkeys(("list_newest", "read", "resume", "delete"), 10),

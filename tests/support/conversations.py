@@ -19,7 +19,7 @@ from .fresh_processes import held_by, open_session
 from .scripted_model import OVERFLOW, REDACT_INPUT, ScriptedModel, tool_use
 
 SECRET = "4111-1111"
-CONFESSION = f"my card is {SECRET}, " * 100  # long enough to leave a trace where it is only replaced
+CONFESSION = f"my card is {SECRET}, " * 100  # long enough to leave a trace if it is only replaced
 
 
 @tool
@@ -30,13 +30,13 @@ def shout(text: str) -> str:
 
 @tool
 def look_up() -> str:
-    """Find out what nobody must know."""
+    """Find out a secret."""
     return CONFESSION
 
 
 @tool
 def fail(reason: str) -> str:
-    """Do not succeed."""
+    """Fail."""
     raise ValueError(reason)
 
 
@@ -57,7 +57,7 @@ TOOLS = [shout, look_up, fail, remember, ask]
 
 
 class Person(BaseModel):
-    """Somebody."""
+    """A person."""
 
     name: str
     age: int
@@ -93,7 +93,7 @@ class Conversation:
     Attributes:
         prompts: What the user says.
         script: What the model says; `reply N` when that is over.
-        options: More arguments for the agent, made afresh for each one.
+        options: Returns more arguments for the agent, new for each one.
     """
 
     prompts: tuple[Any, ...]
@@ -173,7 +173,7 @@ CONVERSATIONS = {
 
 
 def resume(folder: Path, agent_id: str = "default") -> dict[str, Any]:
-    """What an agent of no options finds in the session."""
+    """What an agent without options finds in the session."""
     return held_by(build(open_session("sqlite", "session", folder), agent_id=agent_id))
 
 
@@ -183,7 +183,7 @@ def resume_conversation(name: str, folder: Path) -> dict[str, Any]:
 
 
 def answer(name: str, folder: Path, responses: list[dict[str, Any]]) -> tuple[str, dict[str, Any]]:
-    """Resume an interrupted agent and tell it what the human says."""
+    """Resume an interrupted agent and pass on what the human says."""
     agent = CONVERSATIONS[name].agent(open_session("sqlite", "session", folder))
     agent.model = ScriptedModel("thanks")
     return agent(responses).stop_reason, held_by(agent)

@@ -1,4 +1,4 @@
-"""Damages the bytes of a database, of its write-ahead log, and of the log's index; a number chooses how and where."""
+"""Damages the bytes of a database, of its write-ahead log, and of that log's index; a number chooses how and where."""
 
 import random
 import struct
@@ -8,7 +8,7 @@ PAGE = 4096
 _FRAME = PAGE + 24
 _LOG_HEADER = 32
 
-# A file by what stands behind its name: nothing, `-wal` or `-shm`.
+# A file by the suffix of its name: none, `-wal` or `-shm`.
 Files = dict[str, bytes]
 Generator = random.Random
 
@@ -76,7 +76,7 @@ def _repeat_a_page(content: bytearray, generator: Generator) -> bytearray:
 
 
 def _cut_anywhere(content: bytearray, generator: Generator) -> bytearray:
-    return content[: generator.randrange(1, max(2, len(content)))]  # a file of no bytes is a new one
+    return content[: generator.randrange(1, max(2, len(content)))]  # an empty file counts as a new one
 
 
 def _cut_at_a_page(content: bytearray, generator: Generator) -> bytearray:
@@ -197,5 +197,5 @@ KINDS: dict[str, Callable[[Files, Generator], Files]] = {
     "garbage for an index": _in("-shm", _random_bytes),
     "several": _several,
 }
-# Those that leave the file itself as it is: then SQLite goes back to what was committed before the damage.
+# Damage that leaves the file itself as it is: SQLite goes back to what was committed before the damage.
 OF_THE_LOG = {name for name in KINDS if "log" in name or "index" in name}

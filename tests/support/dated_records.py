@@ -16,12 +16,12 @@ _DAY = datetime(2024, 5, 6, tzinfo=timezone.utc)
 
 
 def moment(minute: float) -> datetime:
-    """Return a moment of a day that is long over."""
+    """Return a time on a day long ago."""
     return _DAY + timedelta(minutes=minute)
 
 
 def at(minute: float) -> str:
-    """Return that moment as Strands writes it down."""
+    """Return that time as Strands writes it."""
     return moment(minute).isoformat()
 
 

@@ -51,11 +51,11 @@ _CALLS: dict[str, tuple[str, tuple[Any, ...]]] = {
 
 @dataclass(frozen=True)
 class Request:
-    """Something that a process asks of the disk.
+    """A request of a process to the disk.
 
     Attributes:
-        call: Of SQLite, one of `open`, `read`, `write`, `truncate`, `stat`, `map`, `unlink`, `sync` and `sync folder`.
-            Of Python, `open`, `stat`, `unlink`, `link`, `rename`, `mkdir`, `sync` and `sync folder`.
+        call: For SQLite, one of `open`, `read`, `write`, `truncate`, `stat`, `map`, `unlink`, `sync` and `sync folder`.
+            For Python, `open`, `stat`, `unlink`, `link`, `rename`, `mkdir`, `sync` and `sync folder`.
         path: The file or folder.
         offset: Where something is written, or to which size a file is cut.
         size: How many bytes are to be written.
@@ -76,7 +76,7 @@ Answer = Callable[[Request, Go], Any]
 
 
 def go_ahead(request: Request, go: Go) -> Any:
-    """Answer as the disk does. Another answer may raise `OSError`, and have a write done in part by `go(length)`."""
+    """Answer as the disk does. Other answers may raise `OSError`, or write only a part with `go(length)`."""
     return go()
 
 
@@ -107,7 +107,7 @@ class Disk:
 
     Attributes:
         answer: What answers each request.
-        failure: What a test itself did wrong in an answer, where nobody could be told.
+        failure: An error of the test's own answer, which C code could not raise.
     """
 
     def __init__(self, folder: Path, answer: Answer = go_ahead) -> None:
@@ -129,7 +129,7 @@ class Disk:
         return self.answer(request, go)
 
     def _in_c(self, request: Request, go: Go, failed: int = -1) -> int:
-        """Ask for C code, which takes no exceptions."""
+        """Answer a request from C code, which takes no exceptions."""
         try:
             return int(self._ask(request, go))
         except OSError as error:
@@ -184,7 +184,7 @@ class Disk:
         return by_name if call in ("open", "unlink", "sync folder") else by_descriptor
 
     def _replace_open(self) -> None:
-        # The name goes on as it came: SQLite keeps the pointer, and there are parameters behind the name.
+        # The name is passed on unchanged: SQLite keeps the pointer, and parameters follow the name.
         prototype = ctypes.CFUNCTYPE(_int, _pointer, _pointer, _pointer, _int, _pointer, use_errno=True)
         original = prototype(self._vfs.xOpen)
 

@@ -15,19 +15,19 @@ from .disk_calls import Disk, Go, Request, go_ahead
 from .disk_workloads import Work, view
 from .recording_manager import held
 
-# What needs room, and so cannot be done on a full disk.
+# Requests that need space, and so fail on a full disk.
 _GROWS = ("write", "truncate", "sync", "mkdir", "link")
 
 
 @dataclass
 class Fault:
-    """A disk that fails at one request, or from one on.
+    """A disk that fails at one request, or from that request on.
 
     Attributes:
-        number: Which of the requests that can fail is the first to do so.
-        error: How.
+        number: The number of the first request to fail, among those that can.
+        error: The error.
         lasting: Whether the ones after it fail as well.
-        half: Whether the first half of a write is done before.
+        half: Whether the first half of a write is done before the failure.
     """
 
     number: int
@@ -66,7 +66,7 @@ FAULTS: dict[str, dict[str, Any]] = {
 
 @dataclass
 class Attempt:
-    """What came of work on a disk that failed.
+    """The result of work on a disk that failed.
 
     Attributes:
         folder: Where.
@@ -84,7 +84,7 @@ class Attempt:
 
 
 def go_on(work: Work) -> None:
-    """Go on; SQLite may have opened the log to read only, which it does not tell before the first write."""
+    """Continue; SQLite may have opened the write-ahead log read-only, which it reports only at the first write."""
     try:
         work.go_on()
     except Exception as error:
@@ -94,7 +94,7 @@ def go_on(work: Work) -> None:
 
 
 def attempt(disk: Disk, folder: Path, work: Work, fault: Fault, after: Any, tell: Callable[[Attempt], None]) -> None:
-    """Do some work on a disk that fails, and go on when it works again; tell of it after both."""
+    """Do some work on a disk that fails, and continue when it works again; report after both."""
     work.begin()
     before = view(work.path)
     error: BaseException | None = None
@@ -129,13 +129,13 @@ def attempt(disk: Disk, folder: Path, work: Work, fault: Fault, after: Any, tell
 
 
 def attempts(kind: type[Work], root: Path, faults: Callable[[dict[int, int]], list[Fault]], pipe: Connection) -> None:
-    """Do some work once on a disk that works, and then on one that fails in each of some ways; in a child process.
+    """Do some work once on a working disk, and then on one that fails in each of several ways; in a child process.
 
     Args:
         kind: The work.
         root: An empty folder.
-        faults: Returns how the disk is to fail, by how many requests could, for each error.
-        pipe: Is sent every `Attempt`, after the failure and in the end, and answers when the next step may come.
+        faults: Returns the faults to try, given the number of requests that can fail with each error.
+        pipe: Receives every `Attempt`, after the failure and at the end, and says when the next step may come.
     """
 
     def tell(result: Attempt) -> None:

@@ -20,7 +20,7 @@ SECRET = "the secret of the sea"
 
 
 class Work:
-    """Something that is done with a file, by a process that has it open.
+    """Work on a file, by a process that has it open.
 
     Attributes:
         path: The file.
@@ -50,7 +50,7 @@ class Work:
         raise NotImplementedError
 
     def go_on(self) -> None:
-        """Go on when the disk works again."""
+        """Continue when the disk works again."""
         self.agent("and now?")
 
     def end(self) -> None:
@@ -58,11 +58,11 @@ class Work:
         self.manager.close()
 
     def is_whole(self, before: Any, now: Any, after: Any) -> bool:
-        """Tell whether what is there is all of it, or nothing, or one step of several."""
+        """Return whether the file holds all of the work, none of it, or one of its steps."""
         return now in (before, after)
 
     def problems(self) -> Iterator[str]:
-        """Tell what else is wrong after it."""
+        """Return what else is wrong after the work."""
         yield from ()
 
 
@@ -146,7 +146,7 @@ class Reading(Work):
             live_agent(manager, AGENT)
             manager.list_sessions()
             manager.search_messages("hello")
-            if problems := manager.check():  # which also tells of pages that cannot be read
+            if problems := manager.check():  # which also reports unreadable pages
                 raise SessionException(f"{self.path} | {problems}")
 
 
@@ -290,7 +290,7 @@ WORKS: dict[str, type[Work]] = {
 
 
 def view(path: Path) -> tuple[list[Any], ...]:
-    """Return what a file holds, without times, and messages at the end; nothing where there are no tables of ours."""
+    """Return what a file holds, without times, messages last; nothing if it has none of our tables."""
     if not path.exists():
         return [], [], []
     with closing(sqlite3.connect(path)) as connection:
@@ -308,5 +308,5 @@ def view(path: Path) -> tuple[list[Any], ...]:
                 ("messages", "session_id, agent_id, message_id, coalesce(redact_message, message)"),
             )
         )
-    # What newer versions of Strands put beside the content differs from run to run.
+    # What newer versions of Strands add to a message differs from run to run.
     return sessions, agents, [(*keys, repr(json.loads(message)["content"])) for *keys, message in messages]

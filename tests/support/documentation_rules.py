@@ -45,18 +45,18 @@ EXTRAS: dict[str, list[str]] = tomllib.loads((ROOT / "pyproject.toml").read_text
     "optional-dependencies"
 ]
 
-# What the documents call something of the reader's own, and what it is here.
+# What the documents call something that the reader has, and what it is here.
 NAMES: dict[str, Callable[[], Any]] = {"my_model": ScriptedModel, "tenant_id": lambda: "acme"}
 VARIABLES = {"SESSIONS_KEY": "0123456789abcdef" * 4}
 BUCKET = "my-bucket"
-NEWER = "SQLiteStorage"  # the public name that older versions of Strands have not
+NEWER = "SQLiteStorage"  # the public name that older versions of Strands lack
 NEEDS_NEWER = (NEWER, "snapshots:", "metadata.usage")  # a section with one of these needs a newer Strands
 HAS_NEWER = importlib.util.find_spec("strands.storage") is not None
 FOLDER = "/var/lib/my-app"
 
 
 class NoRuleError(Exception):
-    """Something is written that no test knows what to do with."""
+    """The document contains something for which no test has a rule."""
 
 
 # -- where the blocks of a section are run --
@@ -64,7 +64,7 @@ class NoRuleError(Exception):
 
 @dataclass
 class Place:
-    """A temporary folder with files, which is the current one, and what was done there.
+    """A temporary folder with files, which is the current folder, and what was done there.
 
     Attributes:
         folder: The folder.
@@ -79,7 +79,7 @@ class Place:
     printed: list[str] = field(default_factory=list)
 
     def located(self, text: str) -> str:
-        """Replace the folder that readers have by this one."""
+        """Replace the reader's folder by this one."""
         return text.replace(FOLDER, (self.folder / "my-app").as_posix())
 
 
@@ -123,7 +123,7 @@ def prepare_legacy_file(place: Place) -> None:
     legacy_files.write(place.folder / "sessions.db", legacy_files.example())
 
 
-# What a section finds beside the usual file if its title or its blocks name it.
+# What a section finds besides the usual file if its title or its blocks name it.
 PREPARED: dict[str, Callable[[Place], None]] = {
     FOLDER: prepare_folder,
     BUCKET: prepare_bucket,
@@ -179,7 +179,7 @@ def run_bash(document: Document, section: Section, block: Block, place: Place) -
 
 
 def compare_printed(document: Document, section: Section, block: Block, place: Place) -> None:
-    """Find the lines of a block, but for their numbers, in what something in the section prints."""
+    """Find the lines of a block, ignoring numbers, in what a command of the section prints."""
     examples = {name for other in section.blocks for name in re.findall(r"examples/\w+\.py", other.text)}
     wanted = comparable(block.text)
     outputs = [comparable(output) for output in [*place.printed, *map(output_of, sorted(examples))]]
@@ -191,7 +191,7 @@ def compare_printed(document: Document, section: Section, block: Block, place: P
 
 
 def comparable(text: str) -> list[str]:
-    """Return the lines of an output without what is another each time."""
+    """Return the lines of an output without what differs each time."""
     return [re.sub(r"\d+", "0", line.rstrip()) for line in text.splitlines() if line.strip() not in ("", "...")]
 
 
@@ -279,7 +279,7 @@ def run_ours(command: Command, place: Place) -> None:
 
 
 def run_as_it_is(command: Command, place: Place) -> None:
-    """Run a program that every system has but Windows."""
+    """Run a program that every system except Windows has."""
     if shutil.which(command.program) is None:
         pytest.skip(f"{command.program} is not there")
     done = subprocess.run(command.words, cwd=place.folder, capture_output=True, text=True, check=True)
@@ -287,7 +287,7 @@ def run_as_it_is(command: Command, place: Place) -> None:
 
 
 def run_interpreter(command: Command, place: Place) -> None:
-    """Do what Python is asked to: a module, a line of code, or an example."""
+    """Run what Python is told to run: a module, a line of code, or an example."""
     match command.arguments:
         case ["-m", "venv", _]:
             pass
@@ -319,18 +319,18 @@ def output_of(example: str) -> str:
     return done.stdout
 
 
-# What follows is not run: it would need a network, take minutes, or be this test once more.
+# The following is not run: it would need a network, take minutes, or repeat this test.
 
 
 def check_example(script: str, variables: dict[str, str]) -> None:
-    """See that there is such an example, and that it or its model knows the variables; `.ci/run` runs them all."""
+    """Check that the example exists, and that it or its model knows the variables; `.ci/run` runs them all."""
     sources = [(ROOT / name).read_text(encoding="utf-8") for name in (script, "examples/offline_model.py")]
     for name, value in variables.items():
         assert any(f'"{name}"' in source and f'"{value.partition(":")[0]}"' in source for source in sources), name
 
 
 def check_module(module: str, arguments: list[str]) -> None:
-    """See that there is such a program in this repository, and that it knows the options and the words."""
+    """Check that the program exists in this repository, and that it knows the options and the words."""
     if not module.startswith("tests."):
         raise NoRuleError(f"there is no rule for the module {module}")
     assert importlib.util.find_spec(module) is not None, module
@@ -344,7 +344,7 @@ def check_module(module: str, arguments: list[str]) -> None:
 
 
 def check_pip(command: Command, place: Place) -> None:
-    """See that there is what is to be installed, with its extras."""
+    """Check that the packages to install exist, with their extras."""
     assert command.arguments[0] == "install", command.words
     for argument in command.arguments[1:]:
         if local := re.fullmatch(r"\.(?:\[([\w,]+)\])?", argument):
@@ -364,7 +364,7 @@ def check_requirement(text: str) -> None:
 
 
 def check_pytest(command: Command, place: Place) -> None:
-    """See that pytest would understand it, and that the paths and markers are there."""
+    """Check that pytest would understand it, and that the paths and markers exist."""
     config = place.request.config
     known, unknown = config._parser.parse_known_and_unknown_args(command.arguments)
     assert not unknown, f"pytest does not know {unknown}"
@@ -375,14 +375,14 @@ def check_pytest(command: Command, place: Place) -> None:
 
 
 def check_tool(command: Command, place: Place) -> None:
-    """See that the tool is in the extra for development, and that what it is to look at is there."""
+    """Check that the tool is in the extra for development, and that its paths exist."""
     assert command.program in {Requirement(text).name for text in EXTRAS["dev"]}
     for argument in command.arguments:
         assert argument in ("check", "format", "--check", "--strict") or (ROOT / argument).exists(), argument
 
 
 def check_script(command: Command, place: Place) -> None:
-    """See that there is such a script, which a distribution of the sources does not have."""
+    """Check that the script exists, unless this is a source distribution, which does not have it."""
     (script,) = command.arguments
     assert (ROOT / script).is_file() or not (ROOT / ".git").exists()
 
@@ -407,7 +407,7 @@ PROGRAMS: dict[str, Callable[[Command, Place], None]] = {
 
 @functools.cache
 def said_by_the_package() -> tuple[str, ...]:
-    """Return every text in the package's code but docstrings, each value that is put into one as `…`."""
+    """Return every text in the package's code except docstrings, with `…` for each value inserted into one."""
     texts: list[str] = []
     for path in (ROOT / package.__name__).rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -435,7 +435,7 @@ def quoted(cell: str) -> list[str]:
 
 
 def is_signature(code: str) -> bool:
-    """Tell whether code can be nothing but a signature."""
+    """Return whether code can only be a signature."""
     try:
         ast.parse(code)
     except SyntaxError:
@@ -459,7 +459,7 @@ def compare_signature(text: str) -> None:
 
 
 def parameters(function: Any) -> list[tuple[str, Any, Any]]:
-    """Return the parameters of a function, but for `self` and for what Strands has in mind for the future."""
+    """Return the parameters of a function, except `self` and the `kwargs` that Strands reserves for the future."""
     return [
         (parameter.name, parameter.kind, parameter.default)
         for parameter in inspect.signature(function).parameters.values()

@@ -20,6 +20,6 @@ def connect_with_another_key(path: str) -> sqlite3.Connection:
 
 def _connect(path: str, key: str) -> Any:
     connection = sqlcipher.connect(path, check_same_thread=False)
-    connection.execute("PRAGMA cipher_log_level = NONE")  # it would tell standard error of every wrong key
+    connection.execute("PRAGMA cipher_log_level = NONE")  # it would report every wrong key on standard error
     connection.execute(f"PRAGMA key = \"x'{key}'\"")
     return connection

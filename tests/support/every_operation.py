@@ -1,7 +1,7 @@
-"""Calls every operation from an unusual place of a process, and says how that ended.
+"""Calls every operation from an unusual place in a process, and reports how that ended.
 
 `python -m tests.support.every_operation PLACE FOLDER` is a program of its own, because what it tries ends it, or
-changes all of its threads. It prints a line for every operation that failed otherwise than by a `SessionException`.
+changes all of its threads. It prints a line for every operation that failed with anything but a `SessionException`.
 """
 
 import sys
@@ -37,7 +37,7 @@ REFUSED = "refused: "
 
 
 def every_operation(folder: Path, stride: int = 1) -> list[str]:
-    """Do everything once, or every so-many-th thing, and return what failed; a refusal begins with `REFUSED`."""
+    """Run every operation, or every n-th one, and return what failed; a refusal begins with `REFUSED`."""
     failures = []
     for number, (name, make) in list(enumerate(TRIALS.items()))[::stride]:
         (folder / str(number)).mkdir(parents=True)
@@ -97,7 +97,7 @@ def _tell(failures: list[str]) -> None:
 
 
 def _share_a_file(folder: Path) -> list[str]:
-    """Write from several threads, which take turns at every call that waits, to one file."""
+    """Write to one file from several threads, which switch at every call that waits."""
     folder.mkdir(parents=True)
     repository = begin(folder / "sessions.db", "FULL")
     errors: list[str] = []

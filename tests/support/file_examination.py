@@ -1,4 +1,4 @@
-"""Does everything there is to do with a file that may be damaged, and reports what should not have happened."""
+"""Runs every operation on a file that may be damaged, and reports what should not have happened."""
 
 import json
 import shutil
@@ -41,12 +41,12 @@ LAST_COMMANDS: tuple[tuple[str, ...], ...] = (
     *(("tag", "ship", "app=other"), ("fork", "long", "other", "--through", "20"), ("delete", "island", "--yes")),
     *(("storage", "delete", "notes/", "--yes"), ("vacuum",), ("prune", "--older-than", "0m", "--yes")),
 )
-DAMAGED = ("malformed", "not a database", "unsupported file format")  # what SQLite says of a file that is damaged
+DAMAGED = ("malformed", "not a database", "unsupported file format")  # SQLite's words for a damaged file
 
 
 @dataclass
 class Contents:
-    """What a file says when it is healthy.
+    """What a healthy file returns.
 
     Attributes:
         messages: By session and agent: each message, written down.
@@ -62,7 +62,7 @@ class Contents:
 
 
 def write(folder: Path) -> tuple[Files, Files]:
-    """Write a database of several sessions; return it as it is when it was closed, and while it is in use."""
+    """Write a database of several sessions; return the files after it was closed, and while it is in use."""
     path = folder / "original.db"
     fill(path)
     with SQLiteSessionManager("team", path, synchronous="NORMAL") as manager:
@@ -125,7 +125,7 @@ def contents(files: Files, folder: Path) -> Contents:
 
 
 def integrity(path: Path) -> bool:
-    """Tell whether SQLite finds a file sound."""
+    """Return whether SQLite finds a file sound."""
     try:
         with closing(sqlite3.connect(path)) as connection:
             return connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
@@ -134,7 +134,7 @@ def integrity(path: Path) -> bool:
 
 
 def examine(path: Path, expected: Contents, *, only_the_end_may_be_missing: bool) -> list[str]:
-    """Do everything with a file; return what should not have happened.
+    """Run every operation on a file; return what should not have happened.
 
     Args:
         path: The file; the folder that it is in is its own.
@@ -160,7 +160,7 @@ def examine(path: Path, expected: Contents, *, only_the_end_may_be_missing: bool
 
 
 def use(path: Path) -> list[str]:
-    """Do everything with a file of which nothing is known; return what should not have happened."""
+    """Run every operation on a file of which nothing is known; return what should not have happened."""
     examination = Examination(path, Contents())
     examination.commands(COMMANDS)
     examination.read()
@@ -180,13 +180,13 @@ class Examination:
         self.findings: list[str] = []
 
     def _try(self, name: str, call: Callable[[], Any]) -> Any:
-        """Return what a call returns; None after an error, which must be one of those that are promised."""
+        """Return what a call returns; None after an error, which must be a documented one."""
         try:
             return call()
         except SessionException as error:
             self._judge(name, error)
         except Exception as error:
-            if str(error) == "Invalid conversation manager state.":  # Strands' own: it is another one's, by its name
+            if str(error) == "Invalid conversation manager state.":  # Strands' own exception, recognized by its name
                 return None
             if isinstance(error, ValueError) and "| id cannot be" in str(error):  # as it may not be given, either
                 return None
@@ -208,12 +208,12 @@ class Examination:
                 self.findings.append(f"{name}: does not point at check and backup: {said}")
 
     def _find_unless_known(self, finding: str) -> None:
-        """Note that something wrong was returned, unless `check` reports the damage or cannot read the file either."""
+        """Record that a wrong value was returned, unless `check` reports the damage or cannot read the file either."""
         if self.problems == []:
             self.findings.append(f"{finding}, and check finds nothing")
 
     def commands(self, commands: tuple[tuple[str, ...], ...]) -> None:
-        """Give commands, each of which is done, or fails in one line."""
+        """Run commands, each of which succeeds or fails in one line."""
         before = self.path.read_bytes()
         for arguments in commands:
             given = [argument.replace("{}", str(self.path.parent)) for argument in arguments]

@@ -69,7 +69,7 @@ class Watch:
 
     def _step(self, name: str, path: object) -> None:
         if not self._busy:
-            self._busy = True  # what is done here is nobody's step
+            self._busy = True  # what is done here does not count as a step
             try:
                 self._before(name, os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else str(path))
             finally:

@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 
 TIMEOUT = 120  # seconds; only a hang takes as long
 
-# The server has imported what takes long, and each process is forked from it: new, and started at once.
+# The server has imported what takes long; each process is forked from it, so it is new and starts at once.
 PROCESSES = multiprocessing.get_context("spawn" if os.name == "nt" else "forkserver")
 if os.name != "nt":
     PROCESSES.set_forkserver_preload(
@@ -38,7 +38,7 @@ def in_a_new_process(function: Callable[..., Result], *args: Any) -> Result:
 
 @contextmanager
 def another_process() -> Iterator[Callable[..., Any]]:
-    """Yield what calls functions as `in_a_new_process` does, but all in one process, which saves starting many."""
+    """Yield a function like `in_a_new_process` whose calls share one process, which saves starting many."""
     with ProcessPoolExecutor(1, mp_context=PROCESSES) as executor:
         yield lambda function, *args: executor.submit(function, *args).result(TIMEOUT)
 
@@ -56,7 +56,7 @@ def open_session(store: str, session_id: str, folder: Path) -> RepositorySession
 def held_by(agent: Any) -> dict[str, Any]:
     """Everything about an agent that a session keeps."""
     describe = SessionAgent.from_agent
-    if not hasattr(agent, "conversation_manager"):  # a BidiAgent, of which older versions make an exception
+    if not hasattr(agent, "conversation_manager"):  # a BidiAgent, which older versions treat specially
         describe = getattr(SessionAgent, "from_bidi_agent", describe)
     kept = describe(agent)
     return {
@@ -78,7 +78,7 @@ def at_once(function: Callable[..., Result], calls: list[tuple[Any, ...]]) -> li
 
 
 def wait_for_the_others() -> None:
-    """Wait, in a process of `at_once`, until all of them have come to this point."""
+    """Wait, in a process of `at_once`, until all of them have reached this point."""
     _barrier.wait(TIMEOUT)
 
 

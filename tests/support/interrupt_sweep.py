@@ -1,7 +1,7 @@
-"""Interrupts operations at every moment, and looks at what each interrupt leaves behind.
+"""Interrupts operations at every moment, and examines what each interrupt leaves behind.
 
-`python -m tests.support.interrupting [--every N] [--synchronous FULL] [--moments FIRST LAST] [NAME ...]` tells of each
-operation how many moments it has, at how many it was interrupted, and where that broke something.
+`python -m tests.support.interrupting [--every N] [--synchronous FULL] [--moments FIRST LAST] [NAME ...]` reports for
+each operation how many moments it has, at how many it was interrupted, and where that broke something.
 """
 
 import argparse
@@ -26,10 +26,10 @@ from .interrupts import interrupted_at
 from .workers import work_and_exit
 
 TIMEOUT = 1.0  # seconds that a write waits for another
-_AT_ONCE = 5.0  # seconds after which a thread or a child that writes is taken for hung
+_AT_ONCE = 5.0  # seconds after which a thread or a child that writes counts as hung
 _HUNG = 20.0  # seconds after which the whole process is
 _FORKS = 10  # a child is forked at every tenth interrupt, and so may meet what one of the ten before left
-_QUICK = "/dev/shm" if os.path.isdir("/dev/shm") else None  # nothing here asks what a disk has kept
+_QUICK = "/dev/shm" if os.path.isdir("/dev/shm") else None  # nothing here depends on what a disk keeps
 
 
 class Trial(Protocol):
@@ -45,12 +45,12 @@ class Trial(Protocol):
         """Do it; here the interrupt comes."""
 
     def whole(self) -> str | None:
-        """Say what is wrong with what is stored after the interrupt, if anything is."""
+        """Return what is wrong with the stored data after the interrupt, if anything is."""
 
 
 @dataclass
 class Sweep:
-    """What came out of interrupting an operation.
+    """The result of interrupting an operation.
 
     Attributes:
         moments: How many moments it has.
@@ -73,8 +73,8 @@ def sweep(
 
     Args:
         make: Makes the trial in a folder.
-        sample: At how many of so many; which, is drawn at random, the same at every run.
-        limit: The number of failures after which it is enough; None is never.
+        sample: How many moments to interrupt, of how many; drawn at random, the same in every run.
+        limit: The number of failures after which to stop; None never stops.
         only: The moments themselves, to look at a failure again; None draws them.
     """
     done = Sweep()
@@ -108,7 +108,7 @@ def _interrupt_all(
     numbers: list[int] | None,
     tell: Callable[[Any], None],
 ) -> None:
-    """Interrupt at these moments, up to the first that breaks something: nothing can be told behind it.
+    """Interrupt at these moments, up to the first that breaks something: later results mean nothing.
 
     Where they are not known yet, they are drawn first.
     """
@@ -144,11 +144,11 @@ def _interrupt_all(
 
 
 def left_behind(trial: Trial, forking: bool, patience: float = 0) -> list[str]:
-    """Tell what an interrupted call has left behind: transactions, locks, old views.
+    """Return what an interrupted call has left behind: transactions, locks, old views.
 
     Args:
         trial: What was interrupted.
-        forking: Whether to fork as well, which takes as long as all the rest.
+        forking: Whether to fork as well, which takes as long as everything else.
         patience: Seconds to wait for a write that may still be on its way.
     """
     found = []
@@ -219,7 +219,7 @@ def _in_a_fork(work: Callable[[], object]) -> None:
 
 
 def main(trials: Mapping[str, Callable[[Path, str], Trial]], arguments: list[str]) -> int:
-    """Sweep over some trials and tell what came out."""
+    """Sweep over some trials and report the results."""
     parser = argparse.ArgumentParser(description="Interrupt operations at every moment.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="which; none are all: " + ", ".join(trials))
     parser.add_argument("--every", type=int, default=1, help="only one of so many moments")

@@ -37,7 +37,7 @@ def said(text: str) -> Any:
 
 
 def begin(path: Path, synchronous: str) -> SQLiteSessionRepository:
-    """Make a file with a session `probe`, for the writes that tell whether anything is locked, and a `template`."""
+    """Create a file with a session `probe`, for the writes that show whether anything is locked, and a `template`."""
     repository = SQLiteSessionRepository(path, synchronous=synchronous, timeout=TIMEOUT)  # type: ignore[arg-type]
     repository.create_session(Session("probe", SessionType.AGENT))
     repository.create_session(Session("template", SessionType.AGENT))
@@ -49,7 +49,7 @@ def begin(path: Path, synchronous: str) -> SQLiteSessionRepository:
 
 
 class RepositoryTrial:
-    """One call of the repository, on a session of its own each time: all that it stores is there, or nothing."""
+    """One call of the repository, on a new session each time: everything that it stores is there, or nothing."""
 
     def __init__(self, call: "Call", folder: Path, synchronous: str) -> None:
         self.path = folder / "sessions.db"
@@ -107,7 +107,7 @@ class Call:
     Attributes:
         act: Makes it.
         copies: Whether it needs a session that is there.
-        needs: The method that it is about, if there are versions without it.
+        needs: The method that it calls, if some versions lack it.
     """
 
     act: Callable[[Any], Any]
@@ -124,7 +124,7 @@ def _manager(trial: Any, session_id: str, **settings: Any) -> SQLiteSessionManag
 
 
 def _close(trial: Any) -> None:
-    # Of several on a file, one closes; of the only one on another file, that is left to be looked at.
+    # One of several users of a file closes; the only user of another file stays open, to be examined.
     _open(trial, trial.path).close()
     _open(trial, trial.folder / "other.db").close()
 
@@ -219,7 +219,7 @@ CALLS: dict[str, Call] = {
 
 
 class AgentTrial:
-    """Something that an agent does in a session of its own: it goes on afterwards, and a resume is what it holds."""
+    """Something that an agent does in its own session: it can continue, and a resume holds what it holds."""
 
     def __init__(self, deed: Callable[["AgentTrial"], Any], folder: Path, synchronous: str) -> None:
         self.path = folder / "sessions.db"
@@ -249,8 +249,8 @@ class AgentTrial:
         try:
             asyncio.run(self.agent.invoke_async(text))
         except _CONCURRENCY:
-            # Strands takes a turn that was interrupted in its last moments for one that goes on. What the manager
-            # stores must be right all the same.
+            # Strands takes a turn that was interrupted in its last moments for a running one. What the manager stores
+            # must be right all the same.
             message: Any = {"role": "user", "content": [{"text": text}]}
             self.agent.messages.append(message)
             self.agent._session_manager.append_message(message, self.agent)
@@ -263,13 +263,13 @@ class AgentTrial:
         return self.differs() or self.says_twice()
 
     def differs(self) -> str | None:
-        """Tell whether a resume is anything but what the agent holds."""
+        """Return whether a resume differs from what the agent holds."""
         with _manager(self, self.session_id) as manager:
             resumed, live = held(self.build(manager)), held(self.agent)
         return None if resumed == live else f"a resume holds {resumed}, not {live}"
 
     def says_twice(self) -> str | None:
-        """Tell what is stored twice, of what is said once."""
+        """Return what was said once and is stored twice."""
         messages = self.repository.list_messages(self.session_id, self.agent.agent_id)
         stored = [repr(message.to_message()["content"]) for message in messages]
         twice = {content for content in stored if stored.count(content) > 1}
@@ -315,7 +315,7 @@ DEEDS: dict[str, Callable[[AgentTrial], Any]] = {
 
 
 class ResumeTrial(AgentTrial):
-    """An agent is being built on a session, new or not: whoever builds it again gets all of it."""
+    """Builds an agent on a session, new or not: building it again gets all of it."""
 
     def __init__(self, resumes: bool, folder: Path, synchronous: str) -> None:
         super().__init__(lambda trial: trial.build(trial.manager), folder, synchronous)

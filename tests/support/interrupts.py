@@ -24,11 +24,11 @@ from typing import Any
 import strands_sqlite_session_manager
 
 PACKAGE = str(Path(strands_sqlite_session_manager.__file__).parent)
-# What a package that takes locks calls, and that is written in Python itself. It counts where the package calls it.
+# Python code of the standard library that a package with locks calls. It counts where the package calls it.
 LIBRARY = (contextlib.__file__, threading.__file__, weakref.__file__)
 _NEAR = 6  # frames between the package and what it calls
 
-# The bytecodes that run no other code, so that an interrupt before them comes at the same moment as one behind them.
+# Bytecodes that run no other code, so that an interrupt before them is the same as one after them.
 _PLAIN = (
     "BUILD_", "CACHE", "CHECK_EXC_MATCH", "COPY", "DUP_TOP", "END_", "EXTENDED_ARG", "IS_OP", "JUMP_FORWARD",
     "KW_NAMES", "LIST_", "LOAD_", "MAKE_", "NOP", "POP_BLOCK", "POP_EXCEPT", "POP_JUMP_FORWARD", "POP_JUMP_IF",
@@ -50,7 +50,7 @@ class _Fuse:
 
 @dataclass
 class Interrupted:
-    """How a call ended that was to be interrupted.
+    """How a call that should be interrupted ended.
 
     Attributes:
         moments: How many moments were counted, up to the interrupt if there was one.
@@ -69,7 +69,7 @@ class Interrupted:
 
 @functools.cache
 def _moments_of(code: CodeType) -> frozenset[int]:
-    """Return the offsets of the bytecodes that can run other code, and so lead to an interrupt of their own."""
+    """Return the offsets of the bytecodes that can run other code, and so be interrupted separately."""
     return frozenset(
         instruction.offset
         for instruction in dis.get_instructions(code)

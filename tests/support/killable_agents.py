@@ -49,7 +49,7 @@ class Clock:
 
 
 class Mortal(Recorder):
-    """Writes into a diary, before every event what its agent will be found to hold, and after it what it holds."""
+    """Writes into a diary what a resume must find after each event, and after the event what the agent holds."""
 
     def __init__(self, folder: Path, clock: Clock) -> None:
         super().__init__(SESSION, folder / DATABASE)
@@ -86,8 +86,8 @@ class Mortal(Recorder):
 
 
 def read_diary(folder: Path) -> tuple[list[str], list[str]]:
-    """Return the last entry of what was held, with the log, and whatever was expected after it."""
-    lines = (folder / DIARY).read_bytes().split(b"\n")[:-1]  # what has no end was never written
+    """Return the last entry of what was held, with the history, and whatever was expected after it."""
+    lines = (folder / DIARY).read_bytes().split(b"\n")[:-1]  # an entry without an end was never written
     entries = [json.loads(line) for line in lines]
     last = max((index for index, entry in enumerate(entries) if entry[0] == "held"), default=-1)
     return entries[last][1:] if last >= 0 else [], [entry[1] for entry in entries[last + 1 :]]
@@ -126,7 +126,7 @@ class MortalHooks(HookProvider):
 
 
 def mortal_agent(name: str, folder: Path, clock: Clock) -> Agent:
-    """Build an agent that is configured for a history and can die wherever it goes."""
+    """Build an agent that is configured for a history and can be killed anywhere."""
 
     @tool
     def toil() -> str:
@@ -140,7 +140,7 @@ def mortal_agent(name: str, folder: Path, clock: Clock) -> Agent:
 
 
 def lead_a_life(agent: Agent) -> None:
-    """Have a bit of everything."""
+    """Do a bit of everything."""
     say(agent, "toil", [call("toil", "t1"), call("toil", "t2"), call("recite", "t3", lines=40)], "done")
     agent.state.set("between", ["turns"])
     say(agent, "remember", [call("remember", "t4", key="mood", value={"good": True})], "done")
@@ -159,10 +159,10 @@ def live(name: str, folder: Path, last: int | None = None) -> int:
 
 
 def live_on_borrowed_time(name: str, folder: Path, seconds: float | None = None) -> float:
-    """Live until so much processor time is used; return how much was."""
+    """Live until some CPU time is used; return how much was."""
     agent = mortal_agent(name, folder, Clock())
     start = time.process_time()
     if seconds is not None:
-        signal.setitimer(signal.ITIMER_PROF, seconds)  # its signal kills, unless somebody handles it
+        signal.setitimer(signal.ITIMER_PROF, seconds)  # its signal kills, unless it is handled
     lead_a_life(agent)
     return time.process_time() - start

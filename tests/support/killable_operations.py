@@ -32,7 +32,7 @@ Work = Callable[[Path], object]
 
 
 def fill(path: Path, word: str = "secret") -> None:
-    """Store three sessions that something will be done to, and three others."""
+    """Store three sessions that operations will change, and three others."""
     path.write_bytes(_filled(word))
 
 
@@ -139,7 +139,7 @@ def nothing_is_unused(folder: Path) -> None:
 
 
 def every_copy_is_whole(folder: Path) -> None:
-    """Expect that each attempt to upgrade that got as far as a copy has made a whole one."""
+    """Assert that each attempt to upgrade that got as far as a copy made a whole one."""
     whole = rows(folder / "sessions.db.legacy-backup")
     assert len(whole["messages"]) == MESSAGES
     for path in folder.glob("sessions.db.legacy-backup-*"):
@@ -148,17 +148,17 @@ def every_copy_is_whole(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Operation:
-    """Something that is done to a file.
+    """An operation on a file.
 
     Attributes:
         prepare: Makes a folder with what it needs.
         work: Does it.
-        as_one: Whether all of it happens in one step, not only what it does to each session.
-        again: Does it after a death; None is the same work.
-        done: What the error of `again` says if the work had been done before the death.
+        as_one: Whether the whole operation is one step, rather than one step for each session.
+        again: Repeats it after a kill; None repeats `work`.
+        done: What the error of `again` says if the work was done before the kill.
         makes: A file that it makes beside the database.
-        removes: A text that it takes from the disk.
-        at_last: Looks at what is there in the end.
+        removes: A text that it removes from the disk.
+        at_last: Examines the result in the end.
     """
 
     prepare: Work
@@ -171,7 +171,7 @@ class Operation:
     at_last: Work = field(default=lambda folder: None)
 
     def repeat(self, folder: Path) -> None:
-        """Do it once more, after a death."""
+        """Repeat it after a kill."""
         try:
             (self.again or self.work)(folder)
         except (SessionException, AssertionError) as error:

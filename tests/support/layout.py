@@ -1,4 +1,4 @@
-"""The layout of a new file as SQLite reports it, so that tests need not repeat the package's own list."""
+"""The schema of a new file as SQLite reports it, so that tests need not repeat the package's own list."""
 
 import functools
 import sqlite3
@@ -58,5 +58,5 @@ def application_id() -> int:
 
 @functools.cache
 def version() -> int:
-    """Return the version of the layout."""
+    """Return the version of the schema."""
     return int(_query("PRAGMA user_version")[0][0])

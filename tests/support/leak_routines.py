@@ -33,7 +33,7 @@ class Held:
     Attributes:
         blocks: Blocks of memory that Python has given to objects.
         resident: Bytes of memory, of every kind.
-        sqlite: Bytes that SQLite has allocated; 0 if it does not tell.
+        sqlite: Bytes that SQLite has allocated; 0 if unknown.
         threads: The names of its threads.
         files: The names of its open files.
     """
@@ -46,7 +46,7 @@ class Held:
 
     @classmethod
     def now(cls) -> "Held":
-        """Look, when there is nothing left to collect, and committers have ended, which takes five idle seconds."""
+        """Measure once everything is collected and committers have ended, which takes five idle seconds."""
         for _ in range(3):
             gc.collect()
         end = time.monotonic() + 10
@@ -74,7 +74,7 @@ def _sqlite_memory() -> int:
 
 
 def before_and_after(routine: str, folder: Path, warm_up: int, rounds: int) -> tuple[Held, Held]:
-    """Do the same again and again; return what was held after some rounds, and after many more."""
+    """Repeat a routine; return what was held after some rounds, and after many more."""
     work = ROUTINES[routine](folder)
     for number in range(warm_up):
         work(number)

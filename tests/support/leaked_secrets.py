@@ -16,10 +16,10 @@ from .conversations import build
 from .records import Orchestrator
 from .scripted_model import tool_use
 
-# Put together, so that no line of source in a traceback holds it.
+# Joined from parts, so that no source line in a traceback holds it.
 SECRET = "".join(("xyzzy", "Plugh", "4711"))
 
-# What these log at DEBUG is their own affair: botocore logs each request with its body, Strands each call of a tool.
+# Their DEBUG logs do not count: botocore logs each request with its body, Strands each tool call.
 _OTHERS = ("botocore", "boto3", "urllib3", "s3transfer", "moto", "responses", "werkzeug", "strands.tools")
 
 
@@ -43,13 +43,13 @@ def _filled() -> bytes:
 
 
 def holds(told: object) -> bool:
-    """Tell whether a text, or what a value shows of itself, has the secret in it."""
+    """Return whether a text, or the `repr` of a value, contains the secret."""
     text = told if isinstance(told, str) else repr(told)
     return SECRET.casefold() in text.casefold()
 
 
 def telling(work: Callable[[], object]) -> tuple[list[str], Exception | None]:
-    """Work; return where the secret was told, and how the work failed, if it did."""
+    """Work; return where the secret appeared, and how the work failed, if it did."""
     failure: Exception | None = None
     with _listening() as found:
         try:
@@ -60,7 +60,7 @@ def telling(work: Callable[[], object]) -> tuple[list[str], Exception | None]:
 
 
 def told_by_command(*arguments: object) -> list[str]:
-    """Run a command; return where it told the secret. Its standard output is for what was asked."""
+    """Run a command; return where it revealed the secret. Its standard output may show it."""
     errors: list[str] = []
     found, _ = telling(lambda: errors.append(run(*arguments).err))
     return [*found, *("standard error" for text in errors if holds(text))]
@@ -77,7 +77,7 @@ def _told_by(error: Exception) -> list[str]:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Return an exception and all that led to it, those that a traceback does not show included."""
+    """Return an exception and all that led to it, including those that a traceback does not show."""
     seen: set[int] = set()
     left: list[BaseException | None] = [error]
     while left:
@@ -102,7 +102,7 @@ class _Ear(logging.Handler):
 
 @contextmanager
 def _listening() -> Iterator[list[str]]:
-    """Return, when the block has ended, where logs at any level and warnings have told the secret."""
+    """Return, when the block has ended, where logs at any level and warnings revealed the secret."""
     root, ear = logging.getLogger(), _Ear()
     level = root.level
     root.addHandler(ear)

@@ -1,4 +1,4 @@
-"""Writes legacy files, as the earlier community package left them, and tells what an upgraded one must hold."""
+"""Writes legacy files, and says what an upgraded one must hold."""
 
 import json
 import shutil
@@ -72,7 +72,7 @@ def write(path: Path, contents: Contents, journal_mode: str = "WAL") -> None:
 
 
 def write_in_use(path: Path, contents: Contents) -> None:
-    """Write a file as a process that was killed leaves it: all but the layout is in the write-ahead log."""
+    """Write a file as a killed process leaves it: everything except the schema is in the write-ahead log."""
     living = path.with_name("living.db")
     with closing(fill(living, contents)):
         shutil.copy(living, path)
@@ -102,7 +102,7 @@ def fill(path: Path, contents: Contents, journal_mode: str = "WAL") -> sqlite3.C
 
 
 def insert(connection: sqlite3.Connection, table: str, *values: Any) -> None:
-    """Insert a row whose last value is the object to be kept as JSON, as of a moment in 2024."""
+    """Insert a row of 2024 whose last value is an object, stored as JSON."""
     *keys, data = values
     marks = ", ".join("?" for _ in keys)
     connection.execute(
@@ -118,7 +118,7 @@ def rows(path: Path) -> dict[str, list[Any]]:
 
 
 def told(contents: Contents) -> list[str]:
-    """Tell everything there is in some contents, one line each."""
+    """Return everything in some contents as text, one line each."""
     return [
         *(json.dumps(session.to_dict()) for session in contents.sessions),
         *(json.dumps([session_id, agent.to_dict()]) for session_id, agent in contents.agents),
@@ -144,7 +144,7 @@ def _there(value: Any) -> Any:
 
 
 def example() -> Contents:
-    """Return a bit of everything that such a file can hold."""
+    """Return a sample of everything that such a file can hold."""
     picture = {"image": {"format": "png", "source": {"bytes": bytes(range(256))}}}
     messages: list[Any] = [
         text("grüße, 世界 \U0001f9ed \x00 \udcff"),
@@ -182,7 +182,7 @@ def example() -> Contents:
 
 
 def large(messages: int, size: int) -> Contents:
-    """Return one long conversation, so that an upgrade takes its time and more memory than SQLite spends on it."""
+    """Return one long conversation, so that an upgrade takes a while and does not fit into SQLite's cache."""
     said = [SessionMessage(text(str(number) + " " * size), number) for number in range(messages)]
     agent = SessionAgent(AGENT, {}, {"__name__": "NullConversationManager", "removed_message_count": 0})
     return Contents(

@@ -1,4 +1,4 @@
-"""Who holds the write lock of a database, in this process or in another one, and for how long."""
+"""Holds the write lock of a database, in this process or in another one."""
 
 import signal
 import sqlite3
@@ -43,7 +43,7 @@ class Holder:
     Args:
         path: The database.
         seconds: How long it holds the lock; None is until `release`.
-        queued: Whether it has taken the turn of the processes of this package first, as one of them would.
+        queued: Whether it first takes its turn in the queue, as a process with this package would.
     """
 
     def __init__(self, path: Path, seconds: float | None = None, *, queued: bool = False) -> None:
@@ -61,7 +61,7 @@ class Holder:
         return self._process.stdout.readline().strip()
 
     def release(self) -> float:
-        """Have it let go, or wait until it does; return the monotonic time at which it did."""
+        """Have it release the lock, or wait until it does; return the monotonic time of the release."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         released = float(self._read())
@@ -73,7 +73,7 @@ class Holder:
         self._process.send_signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
-        """Let it go on after `stop`."""
+        """Continue it after `stop`."""
         self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:

@@ -1,4 +1,4 @@
-"""Takes a document apart: fenced blocks, inline code, tables, headings, and links."""
+"""Parses a document: fenced blocks, inline code, tables, headings, and links."""
 
 import re
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ class Block:
     """A fenced block.
 
     Attributes:
-        language: What stands behind the fence.
+        language: What follows the fence.
         text: What is between the fences.
         line: The line of the document in which the text begins, from 1 on.
         lead: The last line in front of it that is not empty, without the colon at its end.
@@ -30,7 +30,7 @@ class Block:
 
 @dataclass
 class Section:
-    """What stands below a heading, up to the next one.
+    """The content below a heading, up to the next one.
 
     Attributes:
         title: The heading.
@@ -62,7 +62,7 @@ class Document:
 
     Attributes:
         path: The file.
-        sections: What stands below each heading, in order.
+        sections: The content below each heading, in order.
         text: The lines outside of fenced blocks with their numbers, from 1 on.
     """
 
@@ -140,7 +140,7 @@ def codes(text: str) -> list[str]:
 
 
 def read(path: Path) -> Document:
-    """Take a document apart.
+    """Parse a document.
 
     Raises:
         ValueError: If a block is not closed.

@@ -25,7 +25,7 @@ class Group:
 
     Attributes:
         messages: The messages, written down.
-        returned: Whether the call that stores them did.
+        returned: Whether the call that stores them returned.
     """
 
     messages: list[str]
@@ -33,7 +33,7 @@ class Group:
 
 
 class Diary:
-    """A file that any number of threads and processes write lines to, and that knows nothing of SQLite."""
+    """A text file to which any number of threads and processes write lines, without SQLite."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -55,7 +55,7 @@ class Diary:
         self._write("returned", *key)
 
     def _write(self, *entry: Any) -> None:
-        # A line that death has cut off does not spoil the next one.
+        # A line that a kill has cut off does not spoil the next one.
         os.write(self._descriptor, b"\n" + json.dumps(entry).encode() + b"\n")
 
     def read(self) -> None:
@@ -92,9 +92,9 @@ class Witnessed(SQLiteSessionManager):
 
 
 def assert_as_witnessed(repository: SQLiteSessionRepository, diary: Diary) -> None:
-    """Expect every message whose storing has returned, whole and in its place, and none that nobody has stored.
+    """Assert that every message whose write returned is there, whole and in its place, and no other one.
 
-    What was about to be stored when a process died is there wholly or not at all.
+    A message that was being stored when a process died is there completely or not at all.
     """
     diary.read()
     known = set()
@@ -102,7 +102,7 @@ def assert_as_witnessed(repository: SQLiteSessionRepository, diary: Diary) -> No
         stored = repository.list_messages(session_id, agent_id)
         assert [message.message_id for message in stored] == list(range(len(stored))), (session_id, agent_id)
         texts = [written(message.to_message()) for message in stored]
-        ends = {0}  # how far in the log what is in the diary may reach: the same can be tried in two lives
+        ends = {0}  # how far in the history the diary's entries may reach: two lives can try the same one
         for group in groups:
             length = len(group.messages)
             stored_up_to = {end + length for end in ends if texts[end : end + length] == group.messages}

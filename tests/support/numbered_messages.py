@@ -17,7 +17,7 @@ AGENT = "agent"
 
 
 def begin(path: str | PathLike[str], agent_ids: Iterable[str] = (AGENT,), **settings: Any) -> SQLiteSessionManager:
-    """Open the session and give it agents whose logs are empty."""
+    """Open the session and give it agents whose histories are empty."""
     manager = SQLiteSessionManager(SESSION, path, **settings)
     for agent_id in agent_ids:
         manager.create_agent(SESSION, SessionAgent(agent_id, {}, {}))
@@ -41,7 +41,7 @@ def add_all(repository: SQLiteSessionRepository, numbers: Iterable[int], agent_i
 
 
 def numbers(repository: SQLiteSessionRepository, agent_id: str = AGENT) -> list[int]:
-    """Return the numbers that the log of an agent says, in its order."""
+    """Return the numbers that an agent's history says, in order."""
     return [int(stored.message["content"][0]["text"]) for stored in repository.list_messages(SESSION, agent_id)]
 
 
@@ -51,7 +51,7 @@ def live_agent(manager: SQLiteSessionManager, agent_id: str = "live", **settings
 
 
 def converse(index: int, path: str | PathLike[str]) -> list[int]:
-    """Use the file as a worker process does, with a manager and an agent of its own; return what its log says then."""
+    """Use the file as a worker process does, with its own manager and agent; return the numbers in its history."""
     own = f"agent {index}"
     with SQLiteSessionManager(SESSION, path) as manager:
         agent = live_agent(manager, f"live {index}")

@@ -24,7 +24,7 @@ def raises() -> None:
 
 
 def killed() -> None:
-    """Kill this process, with no chance to tidy up."""
+    """Kill this process, without a chance to clean up."""
     os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
@@ -66,7 +66,7 @@ def build_team(
         folder: Where the notes are.
         accident: The name of what happens to b, if anything does.
         team_id: The orchestrator's id.
-        **scripts: What nodes say instead of the usual.
+        **scripts: What nodes say instead of the default.
     """
 
     def node(name: str, following: str | None) -> Agent:
@@ -121,12 +121,12 @@ def start_sessions(kind: str, folder: Path, session_ids: list[str]) -> None:
 
 
 def task_of_graph(folder: Path) -> Any:
-    """The task that a resumed graph is to go on with."""
+    """The task with which a resumed graph should continue."""
     return build_team("graph", open_session("sqlite", "session", folder), folder).state.task
 
 
 def answer_team(kind: str, store: str, folder: Path, responses: list[dict[str, Any]]) -> tuple[str, str]:
-    """Resume an interrupted team with what the human says; return how it ended and what its node a was told."""
+    """Resume an interrupted team with what the human says; return how it ended and what its node a received."""
     script = [lambda messages: str(messages[-1]["content"])]
     result = build_team(kind, open_session(store, "session", folder), folder, a=script)(responses)
     return result.status.value, str(result.results["a"].result)

@@ -1,8 +1,8 @@
 """Records what a run writes and syncs, and derives what a disk could hold if the power failed at any moment.
 
-What was synced is there. What was written since may be there or not: none, all, or any part, down to single sectors.
-The name of a file is there if its folder was synced afterwards, and may be there before; the changes of one folder
-survive in their order. The mapped `-shm` is not recorded, because it does not survive.
+What was synced survives. What was written since may survive or not: none, all, or any part, down to single sectors. The
+name of a file survives once its folder was synced, and may survive before; the changes of one folder survive in order.
+The mapped `-shm` is not recorded, because it does not survive.
 """
 
 import os
@@ -18,7 +18,7 @@ from .disk_calls import Go, Request
 
 SECTOR = 512
 NOTHING, ALL, SOME, TORN = "nothing unsynced", "all", "some", "some, torn"
-"""How much of what was not synced is there after a power loss."""
+"""How much unsynced data survives a power loss."""
 
 Image = dict[str, bytes | None]
 """What is in a folder, by name; None is a folder."""
@@ -41,11 +41,11 @@ class Recording:
     _syncing: str | None = None
 
     def mark(self, value: Any) -> None:
-        """Note that the run has come to a point that is to be told from others."""
+        """Record that the run has reached a point to be recognized later."""
         self.events.append(("mark", value))
 
     def found(self, path: Path) -> None:
-        """Note that a file was there before, safe on the disk."""
+        """Record that a file existed before, safe on the disk."""
         self._known += 1
         self._files[str(path)] = self._known
         self.events += [
@@ -56,7 +56,7 @@ class Recording:
         ]
 
     def __call__(self, request: Request, go: Go) -> Any:
-        """Record a request as what answers it; see `Disk`."""
+        """Record a request, and let the disk answer it; see `Disk`."""
         path = request.path
         if path.endswith("-shm"):
             return go()
@@ -98,7 +98,7 @@ class Recording:
     def _sync(self, path: str, go: Go) -> Any:
         file = self._files[path]
         if not any(event[0] == "write" and event[1] == file for event in self.events):
-            # Python has written it, which is not seen.
+            # Python has written it, which is not intercepted.
             self.events.append(("write", file, 0, Path(path).read_bytes()))
         before, self._syncing = self._syncing, path
         try:
@@ -145,10 +145,10 @@ class Loss:
                 _name(self._names, self._unsynced_names.pop(values[0], ()))
 
     def after(self, left: str) -> Image:
-        """Return what is there if the power goes off now.
+        """Return what the disk holds if the power fails now.
 
         Args:
-            left: How much of what was not synced is there.
+            left: How much unsynced data survives.
         """
         names = dict(self._names)
         for changes in self._unsynced_names.values():
@@ -175,7 +175,7 @@ class Loss:
                 yield from self._torn(write) if left == TORN and write[0] == "write" else (write,)
 
     def _torn(self, write: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
-        """Return as many sectors of a write as there is a chance for: often all, else the first or any of them."""
+        """Return a random part of a write: often all sectors, else the first ones or any of them."""
         what, file, offset, data = write
         how = self._chance.choice(("whole", "first", "any"))
         bounds = [offset, *range(offset - offset % SECTOR + SECTOR, offset + len(data), SECTOR), offset + len(data)]
@@ -208,7 +208,7 @@ def _name(names: dict[str, int | None], changes: Any) -> None:
 
 
 def restore(image: Image, folder: Path) -> None:
-    """Write what is there to a new folder."""
+    """Write an image to a new folder."""
     folder.mkdir()
     for name, content in sorted(image.items()):
         if content is None:

@@ -8,7 +8,7 @@ took. A program prints `end` when its main program is over: from there on the in
 import atexit
 import sys
 
-# Handlers run in the reverse order: what is registered before anything else is imported runs behind all others.
+# Handlers run in reverse order: one that is registered before any other import runs last.
 _EARLY: list = []
 atexit.register(lambda: [work() for work in _EARLY])
 
@@ -37,7 +37,7 @@ from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRe
 from .every_operation import every_operation  # noqa: E402
 from .scripted_model import ScriptedModel  # noqa: E402
 
-PATIENCE = 8  # seconds after which a program is taken for hung
+PATIENCE = 8  # seconds after which a program counts as hung
 
 
 def said(text: str) -> Any:
@@ -92,7 +92,7 @@ def early_handler_opens(path: str) -> None:
 
 
 def late_handler(path: str) -> None:
-    """An exit handler that was registered behind everything."""
+    """An exit handler that was registered after everything else."""
     manager, agent = begin(path)
     atexit.register(append, manager, agent)
 
@@ -128,7 +128,7 @@ def del_of_a_global(path: str) -> None:
 
 
 def del_in_a_cycle(path: str) -> None:
-    """`__del__` of an object in a reference cycle, which nobody has collected before."""
+    """`__del__` of an object in a reference cycle that was not collected before."""
     gc.disable()
     dying: Any = Dying(*begin(path))
     dying.itself = dying
@@ -162,7 +162,7 @@ def daemon_thread_writes(path: str) -> None:
 
 
 def thread_writes(path: str) -> None:
-    """A thread that goes on when the main program is over, and that the interpreter waits for."""
+    """A thread that continues after the main program, and that the interpreter waits for."""
     in_threads(path, daemon=False)
 
 
@@ -274,7 +274,7 @@ def run_forked(name: str, folder: str) -> bool:
 
 
 if __name__ == "__main__":
-    gc.freeze()  # what is here already need not be looked at by every child
+    gc.freeze()  # the garbage collector of each child need not examine the parent's objects
     for chosen in sys.argv[2:] or ENDINGS:
         if not run_forked(chosen, sys.argv[1]):
             break

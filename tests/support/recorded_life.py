@@ -49,7 +49,7 @@ class State:
 
 @dataclass
 class Life:
-    """What agents do with a file, and what was there after every call."""
+    """What agents do with a file, and what the file held after every call."""
 
     folder: Path
     synchronous: Any
@@ -61,7 +61,7 @@ class Life:
         self.path = self.folder / "sessions.db"
 
     def returned(self) -> None:
-        """Note what is there now."""
+        """Record what the file holds now."""
         self.recording.mark(State(rows(self.path), self.held, self.copies))
 
     def open(self, session_id: str) -> "Witness":
@@ -85,7 +85,7 @@ class Life:
             manager.redact_latest_message(agent.messages[-2], agent)
             with self.open("other") as other:
                 live_agent(other, "another")("a letter " * 3000)
-                # The log is brought into the file while messages come.
+                # The write-ahead log is checkpointed while messages arrive.
                 other._database.read("PRAGMA wal_autocheckpoint = 20")
                 for number in range(2, 40):
                     other.create_message("other", "another", said(number))
@@ -116,7 +116,7 @@ class Life:
 
 
 class Witness(SQLiteSessionManager):
-    """Notes what there is whenever Strands has had something stored."""
+    """Records what the file holds whenever Strands has stored something."""
 
     life: Life
 
@@ -147,7 +147,7 @@ def said(number: int) -> SessionMessage:
 
 
 def recorded(folder: Path, work: Callable[[Path, Recording], object]) -> Recording:
-    """Have something done below a folder by a child process, and return the recording of it."""
+    """Run something in a child process, below a folder, and return the recording of it."""
 
     def record(_: Any) -> None:
         recording = Recording(str(folder / "life"))

@@ -16,7 +16,7 @@ from strands_sqlite_session_manager import SQLiteSessionManager
 
 
 def held(agent: Any) -> str:
-    """Write down everything that a session keeps of an agent: two texts are equal if all of it is."""
+    """Return everything that a session keeps of an agent, as text: equal if and only if all of it is equal."""
     described = SessionAgent.from_agent(agent)
     return written(
         {
@@ -29,7 +29,7 @@ def held(agent: Any) -> str:
 
 
 def stashed(agent: Any) -> dict[str, str]:
-    """Write down what the stash of an automatic context holds, by its references; nothing if there is none."""
+    """Return what the stash of `context_manager="auto"` holds, by its references, as text; nothing if there is none."""
     stash = getattr(getattr(agent, "context_manager", None), "stash", None)
     if stash is None:
         return {}
@@ -39,18 +39,18 @@ def stashed(agent: Any) -> dict[str, str]:
 
 
 def written(value: Any) -> str:
-    """Write a value down, so that `1`, `1.0` and `True` differ, and two processes can compare."""
+    """Return a value as text, so that `1`, `1.0` and `True` differ, and two processes can compare."""
     return json.dumps(encode_bytes_values(value), indent=1, sort_keys=True)
 
 
 @dataclass
 class Said:
-    """A message of the log.
+    """A message of the recorded history.
 
     Attributes:
         message: The object that was announced.
         copy: How it is to be read.
-        held: Whether the agent has held that object ever since: what happens to it happens to the log.
+        held: Whether the agent has held that object ever since: changes to it change the record.
     """
 
     message: Message
@@ -63,7 +63,7 @@ class Log(defaultdict[str, list[Said]]):
 
     Attributes:
         moments: What each agent held when a message was the last one, by the message's id; -1 is the empty beginning.
-            Behind a redaction, only what it held since then.
+            After a redaction, only what it held since then.
     """
 
     def __init__(self) -> None:
@@ -82,7 +82,7 @@ class Log(defaultdict[str, list[Said]]):
 
 
 class Recorder(SQLiteSessionManager):
-    """Notes what each agent held when it was last announced; pass `log` on to the next one on the session."""
+    """Records what each agent held at its last event; pass `log` on to the next manager of the session."""
 
     def __init__(self, session_id: str, db_path: str | PathLike[str], log: Log | None = None) -> None:
         super().__init__(session_id, db_path)
@@ -110,16 +110,16 @@ class Recorder(SQLiteSessionManager):
         super().redact_latest_message(redact_message, agent, **kwargs)
         said = self.log[agent.agent_id]
         for entry, found in zip(said, self.listed(agent.agent_id), strict=True):
-            # It takes the place of what it was. Where that was not said, or lost since, the latest may have to do.
+            # It replaces its former self, or the latest message if that was never said or is lost.
             must = entry.message is redact_message and entry.held
             may = entry is said[-1] or entry.copy.get("tracking_id") == redact_message.get("tracking_id")
             if must or (may and found == redact_message):
                 entry.copy = copy.deepcopy(redact_message)
-        self.log.moments[agent.agent_id].clear()  # what is redacted was so at every moment
+        self.log.moments[agent.agent_id].clear()  # a redaction applies to every moment
         self._note(agent)
 
     def listed(self, agent_id: str = "default") -> list[Message]:
-        """Read the log back."""
+        """Return the history from the file."""
         return [message.to_message() for message in self.list_messages(self.session_id, agent_id)]
 
     def _say(self, message: Message, agent: Any) -> None:

@@ -13,7 +13,7 @@ Call = Callable[[Any, Any], Any]
 
 
 class Orchestrator:
-    """As much of a Graph or Swarm as a repository sees."""
+    """The part of a Graph or Swarm that a repository sees."""
 
     def __init__(self, id_: str, state: dict[str, Any] | None = None) -> None:
         self.id = id_
@@ -80,7 +80,7 @@ MESSAGE_ID_CALLS: dict[str, Call] = {
 
 
 def query(path: Path, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
-    """Run one statement on the file with nothing but `sqlite3`, as anybody may."""
+    """Run one statement on the file with nothing but `sqlite3`, as anyone may."""
     with closing(sqlite3.connect(path)) as connection, connection:
         return connection.execute(sql, parameters).fetchall()
 

@@ -19,12 +19,12 @@ Work = Callable[..., object]
 
 @contextmanager
 def stopped(work: Work, *arguments: Any, is_right: Callable[[], bool]) -> Iterator[BaseProcess]:
-    """Run a function in a child, which is stopped for the time of the block; then it goes on, and must succeed.
+    """Run a function in a child that is stopped during the block; then it continues, and must succeed.
 
     Args:
         work: The function.
-        *arguments: What it takes.
-        is_right: Whether the child, which stands still, was stopped at the right moment; if not, it goes on for a bit.
+        *arguments: Its arguments.
+        is_right: Returns whether the child was stopped at the right moment; if not, it continues for a bit.
     """
     process = multiprocessing.get_context("fork").Process(target=work, args=arguments)
     process.start()
@@ -52,7 +52,7 @@ def stopped(work: Work, *arguments: Any, is_right: Callable[[], bool]) -> Iterat
 
 
 def holds_the_lock(path: Path) -> Callable[[], bool]:
-    """Tell whether somebody is writing to a file, which can be read meanwhile, as a stranger to it can tell."""
+    """Return whether another process is writing to a file that can be read meanwhile, as plain `sqlite3` sees it."""
 
     def is_locked() -> bool:
         with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as stranger:

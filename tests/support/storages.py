@@ -77,7 +77,7 @@ STORAGES: dict[str, Callable[..., Any]] = {
     "sqlite namespace": in_a_namespace,
 }
 
-# Of the conformance suite, what a backend does not do, and why.
+# The tests of the conformance suite that a backend cannot pass, and why.
 CANNOT: dict[str, dict[str, str]] = {
     "memory": {},
     "files": {
@@ -101,7 +101,7 @@ _WORDS = [f"{word}{number}" for word in ("sail", "harbor", "wind", "chart", "anc
 
 
 def conversation(count: int, seed: int = 1) -> list[dict[str, Any]]:
-    """Return messages of some 450 bytes each, as an agent holds them."""
+    """Return messages of about 450 bytes each, as an agent holds them."""
     rng = random.Random(seed)
     return [
         {

@@ -90,7 +90,7 @@ class MemoryRepository(SessionRepository):
         self.create_multi_agent(session_id, multi_agent)
 
     def content(self, session_id: str) -> dict[str, str]:
-        """Everything that is held of a session, as text."""
+        """Everything that the store holds of a session, as text."""
         return {
             "session": repr(self.sessions.get(session_id)),
             **{f"agent {key[1]}": repr(agent) for key, agent in self.agents.items() if key[0] == session_id},
@@ -116,7 +116,7 @@ class Store:
     content: Callable[[str], Any]
 
     def ids(self, agent_ids: tuple[str, ...], multi_agent_ids: tuple[str, ...] = ()) -> dict[str, tuple[str, ...]]:
-        """Return what `copy_session` must be told of a session here: nothing, where the store can tell."""
+        """Return the ids that `copy_session` needs here: none if the store can list them."""
         can_tell = self.kind != "memory"
         return {} if can_tell else {"agent_ids": agent_ids, "multi_agent_ids": multi_agent_ids}
 
@@ -153,7 +153,7 @@ def s3_store(prefix: str) -> Store:
 
 
 def memory_store() -> Store:
-    """Somebody else's store."""
+    """Another program's store."""
     memory = MemoryRepository()
     return Store(
         "memory", lambda: memory, lambda session_id: RepositorySessionManager(session_id, memory), memory.content
@@ -186,7 +186,7 @@ OF_ITS_OWN = ("session_id", "revision", "sequence", "active_at")
 
 
 def rows_of(path: Path, session_id: str) -> dict[str, list[dict[str, Any]]]:
-    """Every row of a session in the order of storing, but for the id, and for columns that SQLite or a trigger fills.
+    """Every row of a session in the order of storing, except its id and columns that SQLite or a trigger fills.
 
     A legacy file has no table of metadata.
     """
@@ -207,8 +207,8 @@ def rows_of(path: Path, session_id: str) -> dict[str, list[dict[str, Any]]]:
 
 @contextmanager
 def s3_server() -> Iterator[str]:
-    """Run a server that speaks S3 and has the bucket, and have boto3 use it; yields its URL."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it tells of every request
+    """Run an S3 server that has the bucket, and have boto3 use it; yields its URL."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it reports every request
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -314,14 +314,14 @@ def described(repository: SessionRepository, session_id: str, *, sort_keys: bool
 
 
 def conversation(agent: Any) -> str:
-    """Everything that a session keeps of an agent, but for what its conversation manager counts."""
+    """Everything that a session keeps of an agent, except what its conversation manager counts."""
     held = held_by(agent)
     del held["conversation_manager_state"]
     return written(held)
 
 
 def finished_in_place(team: str, store: Store, folder: Path) -> tuple[str, list[str]]:
-    """How a team ends, and who ran until then, where it goes on in the store that it was stopped in."""
+    """How a team ends, and which nodes ran, if it continues in the store in which it was stopped."""
     (folder / "ran").write_text("a\nb\n")
     result = build_team(team, store.open("session"), folder)("the task")
     return result.status.value, ran(folder)

@@ -20,7 +20,7 @@ _AT_SYSTEM_CALL = getattr(signal, "SIGTRAP", 5) | 0x80
 
 @functools.cache
 def can_trace() -> bool:
-    """Tell whether this system has what it takes."""
+    """Return whether this system supports it."""
     try:
         return died_at_system_call(lambda: None, 1) is None
     except (OSError, AttributeError):

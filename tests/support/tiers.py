@@ -1,4 +1,4 @@
-"""Which cases of a test are quick, where more than the first are; the others are long."""
+"""Chooses which cases of a test are quick, instead of only the first; the others are long."""
 
 from collections.abc import Collection, Iterable
 from typing import Any
@@ -11,7 +11,7 @@ def tier(cases: Iterable[Any], *, quick: Collection[Any]) -> list[Any]:
 
     Args:
         cases: The cases; a tuple holds the values of several parameters.
-        quick: Those that stand for the others.
+        quick: The cases that represent the others.
     """
     cases = list(cases)
     unknown = [case for case in quick if case not in cases]

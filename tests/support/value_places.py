@@ -25,7 +25,7 @@ class Place:
         where: What an error adds to name the value itself, which sits a little deeper.
         table: The table.
         column: The column.
-        store: Puts a value there.
+        store: Stores a value there.
         read: Returns the value that was stored last.
     """
 
@@ -41,7 +41,7 @@ class Place:
         return field["content"][0]["x"] if self.table == "messages" else field["x"]
 
     def stored_text(self, path: Path) -> str:
-        """Return the text that the file has of what was stored last."""
+        """Return the text in the file of what was stored last."""
         latest = " ORDER BY message_id DESC LIMIT 1" if self.table == "messages" else ""
         ((text,),) = query(path, f"SELECT {self.column} FROM {self.table}{latest}")
         assert isinstance(text, str)

@@ -16,9 +16,9 @@ Build = Callable[[SQLiteSessionManager], Agent]
 
 
 class Watched(SQLiteSessionManager):
-    """Builds another agent on the session after every event, and notes what both hold where that differs.
+    """Builds another agent on the session after every event, and records what both hold if that differs.
 
-    Whatever happens to an agent, a sync is the last that a session manager is told of it.
+    Whatever happens to an agent, the last call that a session manager gets about it is a sync.
     """
 
     def __init__(self, path: Path, build: Build) -> None:
@@ -39,7 +39,7 @@ class Watched(SQLiteSessionManager):
 
 
 def watch(path: Path, build: Build, drive: Callable[[Agent], Any]) -> tuple[Agent, Any]:
-    """Drive an agent, expect every moment of it in the session, and return it as it resumes, and what `drive` did."""
+    """Drive an agent, check the session after every event, and return the resumed agent and the result of `drive`."""
     with Watched(path, build) as manager:
         agent = build(manager)
         result = drive(agent)

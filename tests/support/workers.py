@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 60  # seconds, far more than anything here takes
+PATIENCE = 60  # seconds, far longer than anything here takes
 _SIMPLEST_START = "fork" if hasattr(os, "fork") else "spawn"
 
 
@@ -95,7 +95,7 @@ def forked(work: Callable[[Connection], object]) -> Iterator[Connection]:
 
 
 def killed(work: Callable[[], object], is_time: Callable[[], bool]) -> int:
-    """Run a function in a child, kill that as soon as it is time, and return the signal that it died of, if any."""
+    """Run a function in a child, kill it when it is time, and return the signal that it died of, if any."""
     pid = os.fork()
     if pid == 0:
         work_and_exit(work)
@@ -131,7 +131,7 @@ def killed_at_size(work: Callable[[], object], size: int) -> int:
 
 
 def work_and_exit(work: Callable[[], object]) -> None:
-    """Work, and end the process without anything that the parent has planned for its own end."""
+    """Work, and end the process without the parent's exit handlers."""
     code = 1
     try:
         work()
@@ -144,7 +144,7 @@ def work_and_exit(work: Callable[[], object]) -> None:
 
 
 def descriptors(path: Path | None = None) -> list[str]:
-    """List what this process has open, or what of it belongs to a database; needs /proc."""
+    """List the files that this process has open, or those of a database; needs /proc."""
     names = []
     for descriptor in os.listdir("/proc/self/fd"):
         try:

@@ -15,6 +15,6 @@ SESSION = "the session"
 
 
 def resume(name: str, path: Path, agent_id: str = "default") -> str:
-    """Build the agent of a history on a session that another one has left, and write down what it holds."""
+    """Build the agent of a history on the session that another agent has left, and return what it holds, as text."""
     with SQLiteSessionManager(SESSION, path) as manager:
         return held(HISTORIES[name].build(manager, agent_id))

@@ -37,7 +37,7 @@ BROKEN: dict[str, list[Message]] = {
 
 
 def without_new_tracking_ids(messages: list[Message], known: list[Message]) -> str:
-    """Write messages down, but for the tracking ids of those that the repair has made up."""
+    """Return messages as text, without the tracking ids of those that the repair has made up."""
     ids = [message.get("tracking_id") for message in known]
     return written(
         [{key: value for key, value in message.items() if key != "tracking_id" or value in ids} for message in messages]

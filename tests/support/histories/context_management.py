@@ -56,14 +56,14 @@ def summaries(**options: Any) -> Arguments:
 
 
 def talk(agent: Agent) -> None:
-    """Have some turns, with and without tools."""
+    """Take some turns, with and without tools."""
     for number in range(4):
         say(agent, f"question {number}")
         say(agent, f"look up {number}", [call("lookup", f"t{number}", key=str(number))], "done")
 
 
 def chat(agent: Agent) -> None:
-    """Have some turns without tools, and overflow in one."""
+    """Take some turns without tools, and overflow in one."""
     for number in range(3):
         say(agent, f"question {number}")
     say(agent, "too much", OVERFLOW, "now it fits")
@@ -84,14 +84,14 @@ def overflow_twice(agent: Agent) -> None:
 
 
 class SmallModel(ScriptedModel):
-    """A model that has room for little."""
+    """A model with a small context."""
 
     def get_config(self) -> dict[str, Any]:
         return {"context_window_limit": 40}
 
 
 def with_small_model(arguments: Arguments) -> Arguments:
-    """Give the agent a model that has room for little."""
+    """Give the agent a model with a small context."""
     return lambda: {**arguments(), "model": SmallModel()}
 
 
@@ -121,7 +121,7 @@ def truncated_and_trimmed_results(agent: Agent) -> None:
 
 
 def talk_and_long_results(agent: Agent) -> None:
-    """Have something to give up before the long results."""
+    """Have something to drop before the long results."""
     talk(agent)
     long_results(agent)
 
@@ -134,13 +134,13 @@ def very_long_results(agent: Agent) -> None:
 
 
 def very_long_results_and_overflow(agent: Agent) -> None:
-    """Have tool results that are offloaded first, and summed up later."""
+    """Have tool results that are offloaded first, and summarized later."""
     very_long_results(agent)
     overflow_twice(agent)
 
 
 def tidy_up(agent: Agent) -> None:
-    """Have the model pin and sum up its own conversation."""
+    """Have the model pin and summarize its own conversation."""
     talk(agent)
     say(agent, "pin", [call("pin_context", "c1", select=[2, 3])])
     say(agent, "sum up", [call("summarize_context", "c2", keep_recent=4, summary_ratio=0.5)], "a summary")
@@ -149,27 +149,27 @@ def tidy_up(agent: Agent) -> None:
 
 
 def tidy_up_and_cut(agent: Agent) -> None:
-    """Have the model cut what it has tidied up."""
+    """Have the model truncate the conversation that it has summarized."""
     tidy_up(agent)
     say(agent, "cut", [call("truncate_context", "c3", keep_recent=4)])
     say(agent, "and on")
 
 
 def talk_too_much(agent: Agent) -> None:
-    """Have turns for which the model has hardly room."""
+    """Take turns that barely fit the model's context."""
     before = len(agent.messages)
     talk(agent)
     assert len(agent.messages) < before + 24
 
 
 def overflow_without_a_way_out(agent: Agent) -> None:
-    """Overflow where nothing can be given up."""
+    """Overflow when nothing can be dropped."""
     with suppress(ContextWindowOverflowException):
         say(agent, "too much", OVERFLOW, OVERFLOW)
 
 
 class Reorders(ConversationManager):
-    """Turns the messages around after every turn."""
+    """Reverses the messages after every turn."""
 
     def apply_management(self, agent: Agent, **kwargs: Any) -> None:
         agent.messages.reverse()
@@ -179,7 +179,7 @@ class Reorders(ConversationManager):
 
 
 class Rewrites(Reorders):
-    """Says everything anew after every turn."""
+    """Rewrites every message after every turn."""
 
     def apply_management(self, agent: Agent, **kwargs: Any) -> None:
         agent.messages[:] = [
@@ -196,7 +196,7 @@ class Assigns(Reorders):
 
 
 class Inserts(Reorders):
-    """Keeps a note in front of the conversation, and tells how often it wrote it."""
+    """Keeps a note in front of the conversation that says how often it was written."""
 
     def __init__(self) -> None:
         super().__init__()

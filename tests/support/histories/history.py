@@ -93,7 +93,7 @@ def user(text: str) -> Message:
 
 
 def accepts(function: Callable[..., Any], parameter: str) -> bool:
-    """Tell whether the installed Strands has a parameter."""
+    """Return whether a function of the installed Strands has a parameter."""
     return parameter in inspect.signature(function).parameters
 
 
@@ -103,8 +103,8 @@ class History:
 
     Attributes:
         arguments: Returns the arguments of an agent that is configured for this history.
-        drive: Puts an agent through it; the last thing that happens is an event that sessions are told of.
-        missing: What the installed Strands has not got and the history needs, if anything.
+        drive: Puts an agent through it; it ends with an event that reaches the session manager.
+        missing: What the history needs and the installed Strands lacks, if anything.
     """
 
     arguments: Callable[[], dict[str, Any]]

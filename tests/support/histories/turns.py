@@ -146,7 +146,7 @@ def a_prompt_that_is_tried_again_behind_a_note_and_then_redacted(agent: Agent) -
 
 
 class Person(BaseModel):
-    """Somebody."""
+    """A person."""
 
     name: str
 
@@ -226,7 +226,7 @@ def a_hook_that_fails_when_a_message_is_added_and_another_turn(agent: Agent) -> 
 
 
 class Dawdler(ScriptedModel):
-    """A model that is asked, and never answers."""
+    """A model that never answers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -269,7 +269,7 @@ def a_turn_cancelled_before_its_tools(agent: Agent) -> None:
 
 
 class Denies(HookProvider):
-    """Cancels whatever event it is told of, as far as the installed Strands lets it."""
+    """Cancels every event that it receives, as far as the installed Strands lets it."""
 
     def __init__(self, event_type: type[Any], attribute: str) -> None:
         self._event_type = event_type
