@@ -1,4 +1,4 @@
-"""The command: runs the benchmarks that are asked for, and all but `table` by default."""
+"""The command: runs the benchmarks that you name, or all except `table`."""
 
 import argparse
 import importlib.util
@@ -19,7 +19,7 @@ PARTS = {
     "snapshots": snapshots,
     "table": message_table,
 }
-ON_REQUEST = {"table"}  # what was decided with it is decided
+ON_REQUEST = {"table"}  # it served a decision that has been made
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """The file as a database of conversations: listing, searching, forking and copying.
 
-Each figure is the median of several calls, with the quartiles in brackets. `usage` adds up what every second message
-says that it took. `copy` brings sessions of 20 messages in from a folder of `FileSessionManager`; beside it is the time
-in which Python reads and parses these files.
+Each figure is the median of several calls, with the quartiles in brackets. `usage` adds up the usage in every second
+message. `copy` copies sessions of 20 messages from a folder of `FileSessionManager`; beside it is the time in which
+Python reads and parses these files.
 """
 
 import contextlib

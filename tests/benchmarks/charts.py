@@ -50,7 +50,7 @@ def draw(chart: Chart | Bars, path: Path) -> None:
 
 
 def _draw_curves(chart: Chart) -> Figure:
-    """Draw curves with their quartiles over logarithmic axes, and to the right who they are."""
+    """Draw curves with their quartiles over logarithmic axes, and a legend to the right."""
     figure = Figure(figsize=(4.9 + 2.9 * len(chart.panels), 3.8), layout="constrained")
     panels = figure.subplots(1, len(chart.panels), sharey=True, squeeze=False)[0]
     for axes, (title, curves) in zip(panels, chart.panels.items(), strict=True):
@@ -69,7 +69,7 @@ def _draw_curves(chart: Chart) -> Figure:
 
 
 def _legend(axes: Axes, handles: list[Line2D], title: str | None, top: bool) -> Legend:
-    """Say who is who, to the right of a panel."""
+    """Draw the legend, to the right of a panel."""
     corner: Literal["upper left", "lower left"] = "upper left" if top else "lower left"
     place = (1.02, 1.0 if top else 0.0)
     return axes.legend(handles=handles, title=title, loc=corner, bbox_to_anchor=place, alignment="left")
@@ -79,7 +79,7 @@ def _draw_panel(axes: Axes, curves: Curves) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     for name, curve in curves.items():
-        # What is not above zero drowned in noise, and has no place on this axis.
+        # A value that is not above zero was lost in noise, and has no place on this axis.
         counts = [count for count, spread in curve.items() if spread.middle > 0]
         spreads = [curve[count] for count in counts]
         axes.errorbar(

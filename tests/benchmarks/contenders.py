@@ -1,4 +1,4 @@
-"""What is timed of storing and reading: the tasks of bare SQLite, of this package and of other repositories."""
+"""The timed tasks of storing and reading: of bare SQLite, of this package and of other repositories."""
 
 import asyncio
 import json
@@ -50,13 +50,13 @@ def appends_to(ids: Sequence[str]) -> Iterator[Append]:
 
 
 def insert(connection: sqlite3.Connection, appends: Sequence[Append]) -> Iterator[Task]:
-    """Insert rows that are ready."""
+    """Insert rows with ready-made JSON."""
     for append in appends:
         yield partial(connection.execute, INSERT_MESSAGE, row(*append))
 
 
 def dump_and_insert(connection: sqlite3.Connection, appends: Iterable[Append]) -> Iterator[Task]:
-    """Insert messages whose text has yet to be made."""
+    """Insert messages after making their JSON."""
 
     def dump(append: Append) -> None:
         connection.execute(INSERT_MESSAGE, row(*append))
@@ -66,13 +66,13 @@ def dump_and_insert(connection: sqlite3.Connection, appends: Iterable[Append]) -
 
 
 def create(repository: SessionRepository, appends: Iterable[Append]) -> Iterator[Task]:
-    """Append messages by way of a repository."""
+    """Append messages through a repository."""
     for session_id, message_id, message in appends:
         yield partial(repository.create_message, session_id, AGENT_ID, SessionMessage(message, message_id))
 
 
 def append(managers: Mapping[str, SQLiteSessionManager], appends: Sequence[Append]) -> Iterator[Task]:
-    """Announce messages of live agents, as Strands does; now and then, the agent's window is trimmed meanwhile."""
+    """Announce messages of live agents, as Strands does; now and then, the agent's window is trimmed in between."""
     agents = {session_id: build_agent(manager) for session_id, manager in managers.items()}
     loop = asyncio.new_event_loop()
 
@@ -100,12 +100,12 @@ def select(connection: sqlite3.Connection, ids: Sequence[str]) -> Iterator[Task]
 
 
 def list_messages(repository: SessionRepository, ids: Sequence[str]) -> Iterator[Task]:
-    """Read sessions at random by way of a repository."""
+    """Read sessions at random through a repository."""
     return each(lambda session_id: repository.list_messages(session_id, AGENT_ID), ids)
 
 
 def each(call: Callable[[str], object], ids: Sequence[str]) -> Iterator[Task]:
-    """Call with one of the ids at random, for ever."""
+    """Call with random ids, forever."""
     rng = random.Random(6)
     while True:
         yield partial(call, rng.choice(ids))

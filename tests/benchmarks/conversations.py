@@ -1,21 +1,21 @@
 """Resuming a conversation and continuing it, with every session manager.
 
-"history" is what the conversation holds: with the window "all", the agent holds all of it
-(`NullConversationManager`), with "40" a sliding window of 40 messages. All messages have some 350 bytes.
+"history" is the number of messages in the conversation: with the window "all", the agent holds all of it
+(`NullConversationManager`), with "40" a sliding window of 40 messages. All messages have about 350 bytes.
 
-Resuming is to construct a session manager and an agent with it, in a warm process, until the agent has its
-messages; nobody else has the session open. What it costs to build an agent with these messages at hand is "no session
-manager". Bare SQLite selects the messages of the window and parses them. Who waits for the disk makes no difference.
+Resuming means constructing a session manager and an agent with it, in a warm process, until the agent has its messages;
+nothing else has the session open. "no session manager" is the cost of building an agent with these messages at hand.
+Bare SQLite selects the messages of the window and parses them. Waiting for the disk makes no difference.
 
-A turn is a message of the user and the model's answer. "overhead" is what it takes beyond the same turn without a
-session manager, in the same round. "bytes" is what a turn hands to the system to be written (`wchar` of
-`/proc/self/io`), with a checkpoint of the write-ahead log in the end; what S3 sends is not counted there. Bare SQLite
-inserts the two messages and nothing else, which is not enough to resume exactly. `FileSessionManager` and
-`S3SessionManager` do not resume exactly either. What waits for the disk is compared with bare SQLite and with ours in
-FULL, what does not with NORMAL. The server that speaks S3 runs on this machine: a real one is slower by the network.
+A turn is a message of the user and the model's answer. "overhead" is the time beyond the same turn without a session
+manager, in the same round. "bytes" is what a turn hands to the system to be written (`wchar` of `/proc/self/io`), with
+a checkpoint of the write-ahead log at the end; it does not include what S3 sends. Bare SQLite inserts the two messages
+and nothing else, which is not enough to resume exactly. `FileSessionManager` and `S3SessionManager` do not resume
+exactly either. Contenders that wait for the disk are compared with bare SQLite and with ours in FULL, others with
+NORMAL. The S3 server runs on this machine: a real one adds the network's latency.
 
-Every event compares what the agent holds with copies of what is stored. The other ways to find any change that JSON
-would show are to encode all messages and compare that with what it was. `==` alone does not tell 1 from 1.0.
+Every event compares what the agent holds with copies of what is stored. The alternative, encoding all messages and
+comparing the results, is measured as well. `==` alone does not distinguish 1 from 1.0.
 
 Figures are medians, with the quartiles in brackets.
 """
@@ -69,11 +69,11 @@ class Conversation(NamedTuple):
     openers: Mapping[str, Open]
 
     def __str__(self) -> str:
-        """Tell it from others."""
+        """Return its name."""
         return f"history {self.history:,}, window {self.window}"
 
     def begin(self) -> None:
-        """Store it, as an agent does that trims its window."""
+        """Store it, as an agent that trims its window does."""
         for open_store in self.openers.values():
             manager = open_store()
             assert manager is not None
@@ -83,7 +83,7 @@ class Conversation(NamedTuple):
             close(manager)
 
     def build(self, manager: SessionManager | None, messages: list[Message] | None = None, turns: int = 0) -> Agent:
-        """Build its agent, with answers for so many turns."""
+        """Build its agent, with answers for this many turns."""
         kind = NullConversationManager() if self.window == "all" else None
         return build_agent(manager, messages, kind, replies=turns)
 
@@ -194,7 +194,7 @@ def measure_comparing(count: int, report: Report) -> None:
 
 
 def _resumptions(open_store: Open, build: Callable[[SessionManager | None], Agent]) -> Generator[Task, None, None]:
-    """Resume, and close the session again when nobody looks."""
+    """Resume, and close the session again outside the timed part."""
     opened: list[SessionManager | None] = []
 
     def resume() -> None:
@@ -216,7 +216,7 @@ def _turns(agent: Agent) -> Iterator[Task]:
 
 
 def _checkpoint(folder: Path) -> None:
-    """Move what is in the write-ahead log into the database, if there is one."""
+    """Checkpoint the write-ahead log, if there is one."""
     path = folder / DATABASE
     if path.exists():
         with closing(sqlite3.connect(path)) as connection:
@@ -243,5 +243,5 @@ def _rows(timings: Mapping[str, Timing]) -> Iterator[Sequence[str]]:
 
 
 def _over(figure: float, other: float) -> str:
-    """Divide, unless there is too little of either for so much noise."""
+    """Divide, unless either value is lost in noise."""
     return f"{figure / other:.2f}" if figure > 0 and other > 0 else "?"

@@ -1,9 +1,9 @@
 """What a deletion costs in small and in large files.
 
 Sessions of 100 messages are deleted one by one from files that hold many like them. A deletion returns when what it
-removed is overwritten, and gone from the write-ahead log as well. It must cost what it removes: "over the smallest" is
-the time over that in the smallest file, in the same round. "Bare SQLite" deletes the same rows with the same pragmas
-and empties the log, too.
+removed is overwritten, and gone from the write-ahead log as well. Its cost must not depend on the size of the file:
+"over the smallest" is the time over that in the smallest file, in the same round. "Bare SQLite" deletes the same rows
+with the same pragmas and empties the write-ahead log, too.
 
 A redaction overwrites the newest message of a live agent.
 

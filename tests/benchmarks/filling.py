@@ -1,8 +1,8 @@
 """What the benchmarks store: messages of about 350 bytes of text, and databases and folders full of them.
 
-Unless told otherwise, a session holds 100 messages of one agent, whose sliding window is 40 messages. Sessions
-grow side by side, as they do in life: in a database, two messages of a session are as far apart as there are
-other sessions.
+Unless told otherwise, a session holds 100 messages of one agent, whose sliding window is 40 messages. Sessions grow
+side by side, as they do in practice: in a database, messages of all other sessions lie between two messages of a
+session.
 """
 
 import itertools
@@ -47,7 +47,7 @@ _PROSE = " ".join(random.Random(0).choices(_VOCABULARY, k=20_000))
 
 
 def conversation(seed: int = 0) -> Iterator[Message]:
-    """Yield messages for ever, of the user and the assistant in turn."""
+    """Yield messages forever, of the user and the assistant in turn."""
     rng = random.Random(seed)
     for role in itertools.cycle(("user", "assistant")):
         start, length = rng.randrange(len(_PROSE) - 500), rng.randrange(250, 450)
@@ -57,7 +57,7 @@ def conversation(seed: int = 0) -> Iterator[Message]:
 
 
 def session_ids(count: int) -> list[str]:
-    """Name sessions in the order of their creation."""
+    """Name sessions in order of creation."""
     rng = random.Random(1)
     return [str(uuid.UUID(int=rng.getrandbits(128), version=4)) for _ in range(count)]
 
@@ -112,7 +112,7 @@ def fill_database(path: Path, sessions: int, history: int = HISTORY) -> None:
 
 
 def copy_database(path: Path, name: str) -> Path:
-    """Copy a database that nobody has open, and wait until it is on disk, lest that goes on while we measure."""
+    """Copy a database that nothing has open, and wait until it is on disk, so that measuring is not disturbed."""
     copy = path.with_name(f"{path.stem}-{name}.db")
     shutil.copyfile(path, copy)
     with copy.open("rb+") as file:
@@ -121,7 +121,7 @@ def copy_database(path: Path, name: str) -> Path:
 
 
 def fill_folder(folder: Path, sessions: int, history: int = HISTORY) -> None:
-    """Fill a folder with the same sessions, by way of `FileSessionManager`."""
+    """Fill a folder with the same sessions, through `FileSessionManager`."""
     ids, stream = session_ids(sessions), conversation()
     managers = [FileSessionManager(session_id, str(folder)) for session_id in ids]
     for manager in managers:

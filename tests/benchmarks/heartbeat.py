@@ -1,4 +1,4 @@
-"""A heartbeat in an event loop, which shows how long the loop stood still."""
+"""A heartbeat in an event loop, which shows how long the loop was blocked."""
 
 import asyncio
 import time

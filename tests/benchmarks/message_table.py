@@ -17,8 +17,9 @@ deletions. Means stand beside medians because few statements pay for a checkpoin
 
 The columns: `load_s`, seconds to load; `file_mib`, the size. Microseconds of an append: `append` (median), `p95`,
 `mean`, and `small` (median in a small file). Microseconds for each message of a session that is read: `read` (again),
-`reopened` (first, by a new connection), `cold` (first, off the disk). `wal_b`: bytes of the log for each append.
-`big_append`, `big_read`: microseconds of a message of 20 KB. `del_ms`, `del_mean`: milliseconds to delete a session.
+`reopened` (first, by a new connection), `cold` (first, off the disk). `wal_b`: bytes of the write-ahead log for each
+append. `big_append`, `big_read`: microseconds of a message of 20 KB. `del_ms`, `del_mean`: milliseconds to delete a
+session.
 """
 
 import itertools

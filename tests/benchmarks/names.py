@@ -1,4 +1,4 @@
-"""What the contenders are called: a name that ends with FULL waits for the disk with every write, others do not."""
+"""The names of the contenders: those whose name ends with FULL wait for the disk with every write, others do not."""
 
 from typing import Literal
 
@@ -17,15 +17,15 @@ WAITS = "waits for the disk"  # the header of a column
 
 
 def mode_of(name: str) -> Synchronous:
-    """Say which mode of SQLite a contender is to be compared with."""
+    """Return the mode of SQLite to compare a contender with."""
     return "FULL" if name.endswith("FULL") else "NORMAL"
 
 
 def waits(name: str) -> str:
-    """Say whether a write waits for the disk."""
+    """Return whether a write waits for the disk."""
     return "yes" if mode_of(name) == "FULL" else "no"
 
 
 def without_mode(name: str) -> str:
-    """Name a contender where it makes no difference who waits for the disk."""
+    """Name a contender where waiting for the disk makes no difference."""
     return name.split(",")[0]

@@ -1,4 +1,4 @@
-"""What came out: tables, printed as soon as they are there, and a folder with all of them and the charts."""
+"""The results: tables, printed as soon as they are ready, and a folder with all of them and the charts."""
 
 import inspect
 import os
@@ -16,7 +16,7 @@ from strands_sqlite_session_manager import __version__
 
 from .timing import Spread
 
-Curves = Mapping[str, Mapping[int, Spread]]  # by contender, and by what is counted along the axis
+Curves = Mapping[str, Mapping[int, Spread]]  # by contender, and by position on the axis
 
 
 @dataclass
@@ -24,11 +24,11 @@ class Chart:
     """Curves of the contenders, side by side for each of several cases.
 
     Attributes:
-        name: Of the file.
+        name: The name of the file.
         title: What is shown.
         axes: What is counted from left to right, and what is measured.
         panels: The curves of each case.
-        writes: Whether it matters who waits for the disk.
+        writes: Whether waiting for the disk matters.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Bars:
     """One figure for each contender.
 
     Attributes:
-        name: Of the file.
+        name: The name of the file.
         title: What is shown.
         axis: What is measured.
         figures: How long the bars are.
@@ -72,7 +72,7 @@ class Report:
         self._lines += ["", f"## {name.capitalize()}", "", about]
 
     def table(self, title: str, header: Sequence[str], rows: Iterable[Sequence[str]], labels: int = 1) -> None:
-        """Add rows whose first cells are so many labels, the others figures."""
+        """Add rows that begin with this many labels, followed by figures."""
         lines = [header, *rows]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         aligned = [
@@ -95,8 +95,8 @@ class Report:
         self._lines += ["", f"![{chart.title}]({chart.name}.svg)"]
 
     def write(self, folder: Path) -> None:
-        """Write all of it that there is so far."""
-        from . import charts  # needs matplotlib, which nobody else does
+        """Write all results so far."""
+        from . import charts  # needs matplotlib, which nothing else does
 
         folder.mkdir(parents=True, exist_ok=True)
         for chart in self._charts:
@@ -105,12 +105,12 @@ class Report:
 
 
 def verdict(figure: float, budget: float) -> str:
-    """Say whether a figure keeps to its budget."""
+    """Say whether a figure is within its budget."""
     return f"{budget:g} {'ok' if figure <= budget else 'OVER'}"
 
 
 def _describe(quick: bool) -> list[str]:
-    """Say when and on what the figures were taken."""
+    """Say when and on which machine the figures were measured."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     facts = [
         f"{datetime.now(timezone.utc):%Y-%m-%d}",

@@ -1,16 +1,16 @@
-"""A server: many threads, agents and processes write to one file, and nobody else may wait for them.
+"""A server: many threads, agents and processes write to one file, and nothing else may wait for them.
 
 "Bare SQLite" is one connection for each thread or process, which inserts the same rows and commits each of them, as
-`SQLiteSessionManager` does in appearance; both wait 30 seconds for other writers. Latencies are those of single
-appends, of all writers and rounds together; "over bare" is the median of the ratios of the rounds, with the quartiles
-in brackets. "On one loop" is 64 live agents that append in one event loop, against the 64 threads of bare SQLite.
+`SQLiteSessionManager` appears to do; both wait 30 seconds for other writers. Latencies are those of single appends, of
+all writers and rounds together; "over bare" is the median of the ratios of the rounds, with the quartiles in brackets.
+"On one loop" is 64 live agents that append in one event loop, against the 64 threads of bare SQLite.
 
-The slow disk takes 2 ms more for every `fsync` and `fdatasync`: a preloaded C library delays them. It is left out where
-there is no C compiler.
+The slow disk takes 2 ms more for every `fsync` and `fdatasync`: a preloaded C library delays them. This part is skipped
+without a C compiler.
 
-The stall of an event loop is the longest gap of a heartbeat of 5 ms while eight conversations go on in the loop and
+The stall of an event loop is the longest gap of a heartbeat of 5 ms while eight conversations run in the loop and
 another process holds the write lock. `FileSessionManager` has no lock to wait for: it shows what its files cost the
-loop, and `openai-agents` what threads do.
+loop, and `openai-agents` what threads cost.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ PROCESSES = 16
 HELD = 40  # messages of the conversation that a cold start opens
 CONVERSATIONS = 8  # on the loop whose stall is measured
 ON_ONE_LOOP = "SQLiteSessionManager, on one loop"
-SLOW = 0.002  # seconds that the slow disk takes more
+SLOW = 0.002  # extra seconds of the slow disk
 LATENCIES = ("p50, ms", "p99, ms", "max, ms")
 
 LEAST_GAIN, LEAST_GAIN_SLOW, MOST_P99 = 3.0, 10.0, 0.5  # times bare SQLite
@@ -72,7 +72,7 @@ Write = Callable[[float], list[float]]
 
 @dataclass
 class Crowd:
-    """What many writers did at once, round by round.
+    """The results of many writers at once, round by round.
 
     Attributes:
         rates: Commits for each second, of all together.
@@ -103,7 +103,7 @@ class Crowd:
 
 
 def percentile_99(figures: Sequence[float]) -> float:
-    """Return what one of a hundred exceeds."""
+    """Return the 99th percentile."""
     return quantiles(figures, n=100, method="inclusive")[98] if len(figures) > 1 else figures[0]
 
 
@@ -205,7 +205,7 @@ def _crowd_rows(crowds: Mapping[tuple[str, int], Crowd], least_gain: float) -> I
 
 
 def append_for(seconds: float, append: Append, ids: Iterator[int], messages: Sequence[Message]) -> list[float]:
-    """Append for so many seconds; return how many each append took."""
+    """Append for some seconds; return the seconds that each append took."""
     waits = []
     end = time.perf_counter() + seconds
     for message, message_id in zip(itertools.cycle(messages), ids, strict=False):
@@ -220,7 +220,7 @@ def append_for(seconds: float, append: Append, ids: Iterator[int], messages: Seq
 
 @contextmanager
 def in_threads(appends: Sequence[Append]) -> Iterator[Write]:
-    """Yield what lets a thread for each of some appends go on for some seconds."""
+    """Yield a function that runs a thread for each of some appends for some seconds."""
     messages = list(itertools.islice(conversation(), 1000))
     ids = [itertools.count() for _ in appends]
     barrier = threading.Barrier(len(appends))
@@ -238,7 +238,7 @@ def in_threads(appends: Sequence[Append]) -> Iterator[Write]:
 
 @contextmanager
 def bare_threads(path: Path, count: int) -> Iterator[Write]:
-    """Yield what lets threads of bare SQLite append."""
+    """Yield a function that lets threads of bare SQLite append."""
     drop_triggers(path)
     with ExitStack() as stack:
         connections = [stack.enter_context(closing(connect(path, "FULL"))) for _ in range(count)]
@@ -252,7 +252,7 @@ def insert(connection: sqlite3.Connection, session_id: str, message_id: int, mes
 
 
 def drop_triggers(path: Path) -> None:
-    """Leave nothing in a file that bare SQLite would have to do beside storing rows."""
+    """Remove everything from a file that would cost bare SQLite more than storing rows."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
             connection.execute(f'DROP TRIGGER "{name}"')
@@ -260,7 +260,7 @@ def drop_triggers(path: Path) -> None:
 
 @contextmanager
 def our_threads(path: Path, count: int) -> Iterator[Write]:
-    """Yield what lets threads append with this package."""
+    """Yield a function that lets threads append with this package."""
     with SQLiteSessionRepository(path) as repository:
         appends = [partial(create, repository, session_id) for session_id in session_ids(count)]
         with in_threads(appends) as write:
@@ -268,13 +268,13 @@ def our_threads(path: Path, count: int) -> Iterator[Write]:
 
 
 def create(repository: SQLiteSessionRepository, session_id: str, message_id: int, message: Message) -> None:
-    """Append by way of a repository."""
+    """Append through a repository."""
     repository.create_message(session_id, AGENT_ID, SessionMessage(message, message_id))
 
 
 @contextmanager
 def agents_on_one_loop(path: Path, count: int) -> Iterator[Write]:
-    """Yield what lets live agents append in one event loop."""
+    """Yield a function that lets live agents append in one event loop."""
     with ExitStack() as stack:
         managers = [stack.enter_context(SQLiteSessionManager(session_id, path)) for session_id in session_ids(count)]
         agents = list(map(build_agent, managers))
@@ -386,12 +386,12 @@ def measure_processes(folder: Path, quick: bool, report: Report) -> None:
 
 
 def _keep(barrier: Barrier) -> None:
-    """Hand a new process the barrier, which no later call could."""
+    """Give a new process the barrier, which cannot be passed in a later call."""
     _barriers.append(barrier)
 
 
 def write_in_process(name: str, path: Path, index: int, number: int, seconds: float) -> list[float]:
-    """Append for so many seconds, beginning with the others; return how many each append took."""
+    """Append for some seconds, beginning with the others; return the seconds that each append took."""
     session_id = session_ids(index + 1)[-1]
     messages = list(itertools.islice(conversation(index), 1000))
     ids = itertools.count(number * 1_000_000)
@@ -410,7 +410,7 @@ def write_in_process(name: str, path: Path, index: int, number: int, seconds: fl
 
 
 def measure_lone_writer(folder: Path, quick: bool, report: Report) -> None:
-    """Append with nobody else there, with the queue and without it."""
+    """Append without competition, with the queue and without it."""
     folder.mkdir()
     rounds = 20 if quick else 100
     rows = []
@@ -445,8 +445,8 @@ def appends(repository: SQLiteSessionRepository) -> Iterator[Task]:
 
 
 def leave_the_queue(repository: SQLiteSessionRepository) -> None:
-    """Have a repository write as it would if it were the only writer in the world."""
-    pool: Any = repository._database._pool  # the benchmark takes out what the package has no switch for
+    """Have a repository write as if no other process existed."""
+    pool: Any = repository._database._pool  # the benchmark removes what the package has no switch for
     alone = sys.modules[type(pool.writers).__module__]._alone
     pool.writers.write = lambda write: pool.use(write.settings, alone, write)
 
@@ -459,7 +459,7 @@ def _cells(timing: Timing) -> tuple[str, ...]:
 
 
 def measure_cold_start(folder: Path, quick: bool, report: Report) -> None:
-    """Open a conversation that nobody has open, and build its agent."""
+    """Open a conversation that nothing has open, and build its agent."""
     openers: dict[str, Callable[[], SessionManager]] = {
         OURS["FULL"]: lambda: SQLiteSessionManager(SESSION, folder / DATABASE),
         FILES: lambda: FileSessionManager(SESSION, str(folder / "files")),
@@ -491,7 +491,7 @@ def measure_cold_start(folder: Path, quick: bool, report: Report) -> None:
 
 
 def resumptions(open_session: Callable[[], SessionManager]) -> Iterator[Task]:
-    """Open a session and build its agent, and close it when nobody looks."""
+    """Open a session and build its agent, and close it outside the timed part."""
     opened: list[SessionManager] = []
 
     def resume() -> None:
@@ -654,7 +654,7 @@ def bare_appends(connection: sqlite3.Connection) -> Iterator[Task]:
 
 
 def live_appends(manager: SQLiteSessionManager, agent: Any, size: int) -> Iterator[Task]:
-    """Append to a live agent, which lets go of what it holds too much from time to time."""
+    """Append to a live agent, which trims what it holds from time to time."""
     for message in conversation(1):
         agent.messages.append(message)
         yield partial(manager.append_message, message, agent)

@@ -1,12 +1,12 @@
-"""How much room conversations take.
+"""How much space conversations take.
 
-Messages of some 350 bytes, in sessions of 100 that an agent holds whole: in one database, as one file for each message
+Messages of about 350 bytes, in sessions of 100 that an agent holds whole: in one database, as one file for each message
 (or one object of S3), or as one snapshot for each session. "bare SQLite" has the same rows in the same table, and no
-sessions or agents. "on disk" counts the blocks of the file system, which files fill in part only.
+sessions or agents. "on disk" counts the blocks of the file system, which files fill only partly.
 
 Then comes the size of a database after many turns under a sliding window of 40 messages, over the size of the messages
-alone: what it takes to resume exactly, from the end and from every message before. And what a turn then writes, with
-and without the versions that forks and rewinds need.
+alone: the cost of resuming exactly, from the end and from every earlier message. Last comes what a turn then writes,
+with and without the versions that forks and rewinds need.
 """
 
 import itertools
@@ -42,7 +42,7 @@ def run(folder: Path, quick: bool, report: Report) -> None:
 
 
 def measure_stores(folder: Path, sessions: int, report: Report) -> None:
-    """Store the same conversations everywhere, and look at what is there."""
+    """Store the same conversations everywhere, and measure the space."""
     sizes: dict[str, list[int]] = {}
     on_disk: dict[str, int] = {}
     with s3_server() as server:
@@ -84,7 +84,7 @@ def measure_stores(folder: Path, sessions: int, report: Report) -> None:
 
 
 def measure_window(folder: Path, turns: int, report: Report) -> None:
-    """Let a conversation go on under a sliding window, and look at the file."""
+    """Continue a conversation under a sliding window, and measure the file."""
     path, alone = folder / DATABASE, folder / "alone" / DATABASE
     with SQLiteSessionManager("benchmark", path, synchronous="NORMAL") as manager:
         agent = build_agent(manager, replies=turns)
@@ -141,7 +141,7 @@ def _store(open_store: Open, folder: Path, sessions: int, threads: int) -> None:
 
 
 def _copy_messages(path: Path, alone: Path) -> None:
-    """Make a file of nothing but the messages of another."""
+    """Create a file with only the messages of another."""
     names = "session_id, agent_id, message_id, created_at, updated_at, message"
     with SQLiteSessionRepository(alone), closing(sqlite3.connect(alone)) as connection:
         connection.execute("ATTACH ? AS whole", (str(path),))

@@ -1,19 +1,19 @@
-"""Snapshots in a SQLite file and in a folder: what `SQLiteStorage` writes, and what that takes.
+"""Snapshots in a SQLite file and in a folder: what `SQLiteStorage` writes, and how long that takes.
 
-`SnapshotSessionManager` hands over a whole conversation at every save. `LocalFileStorage` writes all of it, and
-`SQLiteStorage` the blocks that are new. Messages have some 350 bytes, and the agent holds all of them
+`SnapshotSessionManager` hands over a whole conversation at every save. `LocalFileStorage` writes all of it,
+`SQLiteStorage` only new blocks. Messages have about 350 bytes, and the agent holds all of them
 (`NullConversationManager`).
 
-A turn is a message of the user and the model's answer, with one save in the end. "bytes" is what a turn hands to the
-system to be written (`wchar` of `/proc/self/io`), with a checkpoint of the write-ahead log in the end. "A save alone"
-is what the storage takes of it. With FULL it waits for the disk, with NORMAL it does not, and neither do files.
+A turn is a message of the user and the model's answer, with one save at the end. "bytes" is what a turn hands to the
+system to be written (`wchar` of `/proc/self/io`), with a checkpoint of the write-ahead log at the end. "A save alone"
+is the storage's part of a turn. With FULL it waits for the disk, with NORMAL it does not, and neither do files.
 
-Checkpoints are saved after every so many messages of a conversation that grows, under a key for each.
+Checkpoints are saved at regular intervals of a growing conversation, each under its own key.
 
 Reading back is compared with one blob of the same bytes in a file of the same kind, which a thread reads as well, and
-with a file. "First" is the first read by a new storage after a write to the file, which empties SQLite's cache: so it
-is when a conversation is resumed. The other reads are repeated at once: SQLite has all pages, and the storage knows the
-blocks and reads their hashes only.
+with a file. "First" is the first read by a new storage after a write to the file, which empties SQLite's cache, as when
+a conversation is resumed. The other reads follow at once: SQLite has all pages, and the storage knows the blocks and
+reads only their hashes.
 
 Figures are medians, with the quartiles in brackets.
 """
@@ -147,7 +147,7 @@ def _report(
 
 
 def measure_checkpoints(folder: Path, history: int, count: int, report: Report) -> None:
-    """Save a conversation again and again while it grows, and look at the files."""
+    """Save a conversation again and again while it grows, and measure the files."""
     messages = list(itertools.islice(conversation(), history))
     values = [snapshot(messages[: history * number // count], number) for number in range(1, count + 1)]
     with ExitStack() as stack:
@@ -177,7 +177,7 @@ def measure_checkpoints(folder: Path, history: int, count: int, report: Report) 
 
 
 def measure_reading(folder: Path, history: int, rounds: int, report: Report) -> None:
-    """Read a conversation back that was saved many times."""
+    """Read back a conversation that was saved many times."""
     loop = asyncio.new_event_loop()
     messages = list(itertools.islice(conversation(), history))
     with ExitStack() as stack:
@@ -253,7 +253,7 @@ def _wait(loop: asyncio.AbstractEventLoop, call: Callable[..., Any], *arguments:
 
 
 def _checkpoint(path: Path) -> None:
-    """Move what is in the write-ahead log into the database, if it is one."""
+    """Checkpoint the write-ahead log, if the file is a database."""
     if path.suffix == ".db":
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -1,11 +1,10 @@
 """Appending, reading back and opening, in files of up to a million messages.
 
-Read the ratios: what the package takes over what SQLite takes for the same row, in the same round, in files
-with the same tables, pragmas and content. Bare SQLite is handed text that is ready to be stored, in a
-statement that is prepared, and commits it. Beside it
+Read the ratios: the package's time over SQLite's time for the same row, in the same round, in files with the same
+tables, pragmas and content. Bare SQLite gets ready-made JSON in a prepared statement, and commits it. Beside it:
 
-- `bare + json.dumps` makes the text first, as nobody who stores messages can avoid;
-- `SQLiteSessionManager`, like those of files and S3, takes a message by `create_message`;
+- `bare + json.dumps` makes the JSON first, as every store of messages must;
+- `SQLiteSessionManager`, like the managers of files and S3, stores a message with `create_message`;
 - `a live agent` is what happens when Strands announces a message of a live agent, the call of the hooks in an event
   loop included;
 - reading back is `list_messages` of a session of 100 messages; the bare side is `SELECT` and `json.loads`. It is
@@ -13,12 +12,12 @@ statement that is prepared, and commits it. Beside it
 - a manager is constructed for a session that exists, while another manager is alive.
 
 With FULL, an append returns when the message is on the disk. With NORMAL it does not wait for that, and neither do
-files. The server that speaks S3 runs on this machine and keeps objects in memory: a real one is slower by the
-network, and by what it does to keep them.
+files. The S3 server runs on this machine and keeps objects in memory: a real one also takes time for the network and
+for its disks.
 
-Appends go to sessions at random, the same ones on all sides. "stored" is what a file held before them. Each
-session that is appended to has a live agent, so that with many stored, most appends find their agent's window
-out of the processor's cache. Figures are medians, with the quartiles in brackets.
+Appends go to sessions at random, the same ones on all sides. "stored" is what a file held before them. Each session
+that is appended to has a live agent, so that with many stored, most appends find their agent's window out of the CPU
+cache. Figures are medians, with the quartiles in brackets.
 """
 
 import itertools
@@ -63,7 +62,7 @@ COUNTED = "messages stored"
 
 
 class Stock(NamedTuple):
-    """Messages that are stored already, with us and, if they are not too many, as files and objects."""
+    """Messages that are already stored, in our file and, if they are not too many, as files and objects."""
 
     ids: list[str]
     database: Path
@@ -189,7 +188,7 @@ def _report(
     report: Report,
     scale: float = 1,
 ) -> None:
-    """Show every time over that of bare SQLite, over ours, and over the same with the fewest messages stored."""
+    """Show each time over bare SQLite's, over ours, and over the same with the fewest messages stored."""
     fewest = min(stored for stored, _ in timings)
     names = list(dict.fromkeys(name for _, name in timings))
     rows = []

@@ -37,7 +37,7 @@ Open = Callable[[Path, str], SessionManager]
 
 
 class BareSessionManager(SessionManager):
-    """Inserts an agent's messages into the table of a file of its own, and reads what its window holds. No more."""
+    """Only inserts an agent's messages into a table of its own file, and reads what its window holds."""
 
     def __init__(self, session_id: str, path: Path, synchronous: Synchronous) -> None:
         self.session_id = session_id
@@ -74,7 +74,7 @@ def close(manager: SessionManager | None) -> None:
 
 
 class S3Server(NamedTuple):
-    """A server that speaks S3 and has a bucket."""
+    """An S3 server with a bucket."""
 
     boto_session: boto3.Session
 
@@ -98,7 +98,7 @@ class S3Server(NamedTuple):
 
 @contextmanager
 def s3_server() -> Iterator[S3Server]:
-    """Run a server for a while, and have boto3 use it; an older `S3SessionManager` could not be told its address."""
+    """Run a server for a while, and have boto3 use it; older versions of `S3SessionManager` take no address."""
     ours, its = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=_serve, args=(its,), daemon=True)
     process.start()
@@ -117,7 +117,7 @@ def _serve(pipe: Connection) -> None:
     """Run a server until the other side of the pipe is closed."""
     from moto.server import ThreadedMotoServer
 
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it tells of every request
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it reports every request
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

@@ -1,9 +1,9 @@
 """Timing side by side.
 
-A contender is an iterator of tasks, of which only the call is timed: what its generator does between two
-tasks is free. In every round each contender has a turn, a batch of tasks, and each round another one begins,
-so that a noisy moment of the machine hits all alike. Ratios and differences are taken round by round. Who is a
-hundred times slower than the others has a single task in every seventh round.
+A contender is an iterator of tasks, of which only the call is timed: what its generator does between two tasks is free.
+In every round each contender has a turn, a batch of tasks, and each round begins with another one, so that a noisy
+moment of the machine hits all alike. Ratios and differences are taken round by round. A contender that is a hundred
+times slower than the others has a single task in every seventh round.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ SELDOM = 7  # rounds
 
 
 class Spread(NamedTuple):
-    """What lies in the middle of many figures."""
+    """The median and quartiles of many figures."""
 
     low: float
     middle: float
@@ -28,7 +28,7 @@ class Spread(NamedTuple):
 
     @classmethod
     def of(cls, figures: Sequence[float]) -> "Spread":
-        """Take the quartiles."""
+        """Compute the quartiles."""
         return cls(*quantiles(figures, n=4, method="inclusive"))
 
     def __str__(self) -> str:
@@ -39,7 +39,7 @@ class Spread(NamedTuple):
 
 @dataclass
 class Timing:
-    """What one contender took.
+    """The times of one contender.
 
     Attributes:
         rounds: Microseconds of each task, round by round.
@@ -55,7 +55,7 @@ class Timing:
         return sum(map(len, self.rounds))
 
     def spread(self, scale: float = 1) -> Spread:
-        """Sum up the microseconds, or what they are by another scale."""
+        """Summarize the microseconds, or scaled values."""
         return Spread.of([microseconds / scale for taken in self.rounds for microseconds in taken])
 
     def ratio(self, other: "Timing") -> Spread:
@@ -75,7 +75,7 @@ class Timing:
 def interleave(
     contenders: Mapping[Key, Iterator[Task]], rounds: int, batch: int, slow: Collection[Key] = ()
 ) -> dict[Key, Timing]:
-    """Let every contender have its turn in every round, but the slow ones only now and then."""
+    """Give every contender a turn in every round, and the slow ones only now and then."""
     timings = {name: Timing() for name in contenders}
     order = list(contenders)
     for number in range(rounds):
@@ -101,7 +101,7 @@ def measure(
 
 
 def bytes_written() -> int:
-    """Count what this process has ever handed to `write` and its kin, where the system tells; 0 elsewhere."""
+    """Return the bytes that this process has ever passed to `write` and similar calls; 0 if the system does not say."""
     try:
         counters = Path("/proc/self/io").read_text()
     except OSError:

@@ -1,9 +1,9 @@
 """Many processes that append to one file, each to a session of its own, as fast as they can.
 
-Bare SQLite makes the text of a message and inserts the row, on one connection for each process; like the package, it
-waits 30 seconds for another writer. "appends per second" is the sum over all processes, "longest append" the longest
-that any of them took; both are medians of several rounds, with the quartiles in brackets. Files are one for each
-message, so that nobody waits for another.
+Bare SQLite makes the JSON of a message and inserts the row, on one connection for each process; like the package, it
+waits 30 seconds for another writer. "appends per second" is the sum over all processes, "longest append" the longest of
+any of them; both are medians of several rounds, with the quartiles in brackets. Files are one for each message, so that
+no process waits for another.
 """
 
 import itertools
@@ -34,7 +34,7 @@ _barriers: dict[int, Barrier] = {}
 
 @dataclass
 class Writing:
-    """What several processes did at once, round by round.
+    """The results of several processes at once, round by round.
 
     Attributes:
         rates: Appends for each second, of all together.
@@ -86,7 +86,7 @@ def run(folder: Path, quick: bool, report: Report) -> None:
 
 
 def write(name: str, folder: Path, index: int, processes: int, first_id: int, seconds: float) -> tuple[float, float]:
-    """Append for so many seconds, beginning with the others; return the rate, and the milliseconds of the longest."""
+    """Append for some seconds, beginning with the others; return the rate, and the milliseconds of the longest."""
     session_id = session_ids(index + 1)[-1]
     messages = list(itertools.islice(conversation(index), 1000))
     appends = zip(itertools.repeat(session_id), itertools.count(first_id), itertools.cycle(messages), strict=False)
@@ -116,7 +116,7 @@ def write(name: str, folder: Path, index: int, processes: int, first_id: int, se
 
 
 def _keep(barriers: Mapping[int, Barrier]) -> None:
-    """Hand a new process the barriers, which no later call could."""
+    """Give a new process the barriers, which cannot be passed in a later call."""
     _barriers.update(barriers)
 
 
