@@ -22,7 +22,7 @@ LAYERS = (
 )
 RANKS = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 EXEMPT = ("__init__.py", "__main__.py")
-"""The package's own: the public names, which are imported when somebody asks for them, and `python -m`."""
+"""The package's own: the public names, which are imported on first use, and `python -m`."""
 
 
 def imported(path: Path, package: Path) -> Iterator[tuple[int, str]]:

@@ -161,12 +161,12 @@ def test_managers_that_are_collected_close_their_connections(tmp_path: Path) -> 
 def test_a_closed_manager_says_so_and_another_on_the_file_keeps_working(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     with begin(path) as closed:
-        neighbour = SQLiteSessionManager(SESSION, path)
+        neighbor = SQLiteSessionManager(SESSION, path)
     for use in (lambda: add(closed, 0), lambda: numbers(closed), lambda: live_agent(closed)):
         with pytest.raises(SessionException, match=f"{re.escape(str(path))}.*closed"):
             use()
-    add(neighbour, 0)
-    assert numbers(neighbour) == [0]
+    add(neighbor, 0)
+    assert numbers(neighbor) == [0]
 
 
 @needs_proc

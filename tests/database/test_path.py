@@ -329,7 +329,7 @@ def refusals_of_nobody(path: Path) -> list[str]:
     ids=["folder", "missing folder", "unreadable folder", "read-only file", "unreadable file", "file in a folder"],
 )
 def test_an_unwritable_place_is_refused_and_left_as_it_was(path: str, locked: str, permissions: int) -> None:
-    with tempfile.TemporaryDirectory() as name:  # tmp_path is closed to nobody
+    with tempfile.TemporaryDirectory() as name:  # other users can open it, unlike tmp_path
         folder = Path(name)
         folder.chmod(0o777)
         (folder / "locked").mkdir()

@@ -49,7 +49,7 @@ def check(id_: Any) -> None:
 
 
 def is_id(value: Any) -> bool:
-    """Tell whether a value is one that every store can hold."""
+    """Return whether every store can hold a value."""
     if not isinstance(value, str) or not value.strip() or os.path.basename(value) != value:
         return False
     return value.encode(errors="ignore").decode() == value

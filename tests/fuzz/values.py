@@ -119,7 +119,7 @@ def _is_fault(item: Any, mark: Any) -> bool:
 
 
 def _joins(text: str) -> bool:
-    """Tell whether JSON would join two characters of a text to one."""
+    """Return whether JSON would join two characters of a text."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass") != text
 
 

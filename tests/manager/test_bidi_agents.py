@@ -96,7 +96,7 @@ def test_at_every_event_a_new_agent_would_hold_the_same(tmp_path: Path) -> None:
         assert resume(tmp_path) == held_by(agent)
 
     for event in STORED_EVENTS:
-        agent.hooks.add_callback(event, compare)  # behind the manager, which has stored by then
+        agent.hooks.add_callback(event, compare)  # after the manager, which has stored by then
     asyncio.run(talk(agent))
     assert seen >= len(agent.messages)
     assert resume(tmp_path) == held_by(agent)
