@@ -135,7 +135,7 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
     @session_repository.setter
     def session_repository(self, repository: SessionRepository) -> None:
         if repository is not self:  # upstream's constructor sets it
-            raise AttributeError("session_repository | is the manager itself; copy_session moves sessions elsewhere")
+            raise AttributeError("session_repository | is the manager itself; copy_session copies sessions elsewhere")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Describe how to open the same session again, for `pickle` and `copy`.

@@ -1,1 +1,1 @@
-"""What an agent holds, kept exactly, at the cost of what changed."""
+"""What an agent holds, kept exactly; an event writes only what changed."""

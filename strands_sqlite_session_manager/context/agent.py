@@ -1,4 +1,4 @@
-"""Exact resume: the file keeps up with a live agent at the cost of what changed.
+"""Exact resume: the file keeps up with a live agent, and an event writes only what changed.
 
 The history in `messages` only grows; `ranges.py` explains how the file says which of its messages the agent holds.
 Simply appending a message changes only the history.
@@ -255,7 +255,7 @@ class LiveAgent(Account):
     def note_update(
         self, before: int, after: int, *, message: tuple[int, Message] | None = None, columns_changed: bool = False
     ) -> None:
-        """Note a write to the agent by this manager's own repository methods, which do not make it stale.
+        """Note a write to the agent by this manager's own repository methods; it does not make the agent stale.
 
         The agent's next event stores again what it holds in another form.
 

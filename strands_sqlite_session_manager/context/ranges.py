@@ -1,7 +1,7 @@
 """Which messages an agent holds, in terms of its history.
 
 What an agent holds is often the end of its history. Sometimes it is not: messages may have been trimmed, summarized,
-pinned, edited or replaced. The column `context` of `agents` holds it as a JSON array of
+pinned, edited or replaced. The column `context` of `agents` describes it as a JSON array of
 
 - `[first, last]`: the messages of the history from one id through another;
 - an object: a message that is not in the history, such as a summary;

@@ -170,7 +170,7 @@ def check_sqlite(raw: sqlite3.Connection) -> None:
     """Refuse a SQLite that is too old, or was built without what we need.
 
     Raises:
-        SessionException: If it is.
+        SessionException: If it is refused.
     """
     (version,) = raw.execute("SELECT sqlite_version()").fetchone()
     found = version

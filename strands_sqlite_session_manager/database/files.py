@@ -21,8 +21,8 @@ def resolve(db_path: str | os.PathLike[str] | None) -> str:
     """Return the absolute path of the database file, or `:memory:`.
 
     Args:
-        db_path: The path given; None takes `STRANDS_SQLITE_DB_PATH`, and without that `./sessions.db`. `~` is expanded
-            and links are followed, so that each file has one name.
+        db_path: The path given; None uses `STRANDS_SQLITE_DB_PATH`, or else `./sessions.db`. `~` is expanded and links
+            are followed, so that each file has one name.
 
     Raises:
         TypeError: If the path is not text.

@@ -115,7 +115,7 @@ class Pool:
         if not self.is_current():
             raise errors.SessionException(
                 f"{self.path} | the database file was deleted or replaced since it was opened; nothing was written:"
-                " put it back, or build managers and repositories anew"
+                " put it back, or build a new manager or repository"
             )
         while True:
             connection = self._connection_of_thread(settings)
@@ -335,7 +335,7 @@ def _share(user: User, path: str, settings: Settings, connect: Connect | None) -
 
 
 def release(pool: Pool, user: User) -> None:
-    """Remove a user from a pool, and close the pool if it was the last.
+    """Remove a user from a pool, and close the pool if that was the last user.
 
     The garbage collector calls this in any thread and at any moment: it must not wait for `_pools_lock`, whose holder
     may wait for this thread.

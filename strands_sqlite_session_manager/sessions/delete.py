@@ -1,4 +1,4 @@
-"""Deleting sessions, one or many, at the cost of what is deleted."""
+"""Deleting sessions, one or many; the cost depends only on what is deleted."""
 
 import sqlite3
 import time

@@ -169,7 +169,7 @@ def _answers(
 ) -> Iterator[_Row]:
     condition, parameters = _in_sessions(metadata)
     paths = ", ".join(f"'$.metadata.{name}'" for name in _NUMBERS)
-    # The limit, which is none, has SQLite sort the few numbers of each message, and not the messages themselves.
+    # `LIMIT -1` limits nothing, but makes SQLite sort the few numbers of each message, not the messages themselves.
     rows = connection.execute(
         f"""
         SELECT session_id, key, count(*), group_concat(numbers)

@@ -34,8 +34,9 @@ def copy_session(
     Between two SQLite files, everything is copied. Other stores get what they can hold: the session, its agents with
     their state, the messages with their ids, redactions and times, and the states of orchestrators. Metadata stays
     behind. If an agent's context is the end of its history, with or without a summary in front, it resumes there with
-    the same conversation. Snapshots get exactly what the agents hold, without the rest of the history; from snapshots,
-    this becomes the history. What only a snapshot has, such as `app_data`, stays behind with a warning.
+    the same conversation. Snapshots get exactly what the agents hold, without the rest of the history; copied from
+    snapshots, these messages become the history. What only a snapshot has, such as `app_data`, stays behind with a
+    warning.
 
     Args:
         source: The store that has the session: any repository, or a session manager that is one.

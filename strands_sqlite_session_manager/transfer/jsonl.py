@@ -205,7 +205,7 @@ def _to_stored_json(kind: str, value: Any, name: str) -> str:
 
 
 def _parse_lines(lines: Iterable[str]) -> Iterator[_Line]:
-    """Return the objects of the lines with their numbers, each known to have what its kind needs."""
+    """Yield the objects of the lines with their numbers, each checked to have the keys of its kind."""
     number = 0
     try:
         for number, text in enumerate(lines, 1):
