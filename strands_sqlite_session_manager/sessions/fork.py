@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from .. import errors
@@ -55,58 +56,48 @@ def fork_session(
         if connection.execute("SELECT 1 FROM sessions WHERE session_id = ?", (new_session_id,)).fetchone():
             raise errors.SessionExistsException(f"Session {new_session_id} already exists")
         connection.execute(SESSIONS.insert, (new_session_id, *row, now, now, "", session_id, through_message))
-        copying = _Copying(connection, session_id, new_session_id)
+        copy = partial(_copy, connection, session_id, new_session_id)
         for table in (METADATA, AGENTS, MULTI_AGENTS):
-            copying.copy(table)
+            copy(table)
         if through_message is None:
             for table in (MESSAGES, AGENT_VERSIONS, MESSAGE_VERSIONS):
-                copying.copy(table)
+                copy(table)
         else:
             cut_agent_id = agent_named(connection, session_id, agent_id)
             checkpoint = read_checkpoint(connection, session_id, cut_agent_id, through_message)
             write_checkpoint(connection, new_session_id, cut_agent_id, checkpoint)  # before it has messages
-            edited, parameters = form_at(through_message)
-            others, this = " AND agent_id <> ?", " AND agent_id = ?"
-            copying.copy(MESSAGES, others, (cut_agent_id,))
-            copying.copy(
-                MESSAGES,
-                f"{this} AND message_id <= ?",
-                (cut_agent_id, through_message),
-                replaced={"edited_message": (edited, parameters)},
-            )
+            through = (cut_agent_id, through_message)
+            copy(MESSAGES, " AND agent_id <> ?", (cut_agent_id,))
+            copy(MESSAGES, " AND agent_id = ? AND message_id <= ?", through, form_at(through_message))
             for table in (AGENT_VERSIONS, MESSAGE_VERSIONS):
-                copying.copy(table, " AND (agent_id <> ? OR before_message_id <= ?)", (cut_agent_id, through_message))
+                copy(table, " AND (agent_id <> ? OR before_message_id <= ?)", through)
         merge(connection, new_session_id, changes)
         return str(row[0])
 
     return database.transaction(fork), now
 
 
-class _Copying:
-    """Copies the rows of a session under a new id, in the order in which they were stored."""
+def _copy(
+    connection: sqlite3.Connection,
+    session_id: str,
+    new_session_id: str,
+    table: Table,
+    condition: str = "",
+    parameters: tuple[Any, ...] = (),
+    edited_message: tuple[str, tuple[int, ...]] = ("edited_message", ()),
+) -> None:
+    """Copy the rows of a session that meet a condition under a new id, in the order in which they were stored.
 
-    def __init__(self, connection: sqlite3.Connection, session_id: str, new_session_id: str) -> None:
-        self._connection = connection
-        self._ids = (session_id, new_session_id)
-
-    def copy(
-        self,
-        table: Table,
-        condition: str = "",
-        parameters: tuple[Any, ...] = (),
-        replaced: Mapping[str, tuple[str, tuple[Any, ...]]] | None = None,
-    ) -> None:
-        """Copy the rows of a table that meet a condition, with some columns replaced by SQL expressions."""
-        replaced = replaced or {}
-        session_id, new_session_id = self._ids
-        names = table.columns[1:]
-        values = ", ".join(replaced[name][0] if name in replaced else name for name in names)
-        before = [parameter for name in names if name in replaced for parameter in replaced[name][1]]
-        self._connection.execute(
-            f"INSERT INTO {table.name} (session_id, {', '.join(names)}) SELECT ?, {values} FROM {table.name}"
-            f" WHERE session_id = ?{condition} ORDER BY rowid",
-            (new_session_id, *before, session_id, *parameters),
-        )
+    `edited_message` is SQL for the column of this name, and its parameters.
+    """
+    form, form_parameters = edited_message
+    names = table.columns[1:]
+    values = ", ".join(form if name == "edited_message" else name for name in names)
+    connection.execute(
+        f"INSERT INTO {table.name} (session_id, {', '.join(names)}) SELECT ?, {values} FROM {table.name}"
+        f" WHERE session_id = ?{condition} ORDER BY rowid",
+        (new_session_id, *form_parameters, session_id, *parameters),
+    )
 
 
 def agent_named(connection: sqlite3.Connection, session_id: str, agent_id: str | None) -> str:
