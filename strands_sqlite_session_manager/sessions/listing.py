@@ -184,6 +184,9 @@ def summarize(connection: sqlite3.Connection, session_id: str) -> SessionSummary
     beginnings = [_first_user_text(connection, session_id, agent_id) for agent_id in agent_ids]
     if multi_agent_ids and not any(beginnings):
         beginnings = [(found.updated_at, preview_of(found.task)) for found in orchestrators_of(connection, session_id)]
+    _, preview = min(
+        (found for found in beginnings if found and found[1]), default=("", ""), key=lambda found: str(found[0])
+    )
     return SessionSummary(
         session_id,
         session_type,
@@ -193,7 +196,7 @@ def summarize(connection: sqlite3.Connection, session_id: str) -> SessionSummary
         agent_ids,
         multi_agent_ids,
         message_count,
-        min((found for found in beginnings if found and found[1]), default=("", ""), key=_moment_of)[1],
+        preview,
         forked_from,
         forked_through,
     )
@@ -220,10 +223,6 @@ def _first_user_text(connection: sqlite3.Connection, session_id: str, agent_id: 
             if preview:
                 return created_at, preview
     return None
-
-
-def _moment_of(beginning: tuple[str, str]) -> str:
-    return str(beginning[0])
 
 
 def preview_of(message: Any) -> str:

@@ -236,19 +236,16 @@ def list_messages(
     database: Database, session_id: str, agent_id: str, limit: int | None, offset: int, last: int | None = None
 ) -> list[SessionMessage]:
     """Return an agent's messages as they were said, in the order of their ids."""
-    if last is not None:
-        if limit is not None or offset != 0:
-            raise ValueError(f"last=<{last}> | cannot be combined with limit or offset")
-        return database.read(
-            f"SELECT {_MESSAGE} FROM messages WHERE {_THIS_AGENT} ORDER BY message_id DESC LIMIT ? OFFSET ?",
-            (validate_id(session_id, "session"), validate_id(agent_id, "agent"), *check_range(last)),
-            partial(_message_from_row, session_id, agent_id),
-        )[::-1]
-    return database.read(
-        f"SELECT {_MESSAGE} FROM messages WHERE {_THIS_AGENT} ORDER BY message_id LIMIT ? OFFSET ?",
-        (validate_id(session_id, "session"), validate_id(agent_id, "agent"), *check_range(limit, offset)),
+    if last is not None and (limit is not None or offset != 0):
+        raise ValueError(f"last=<{last}> | cannot be combined with limit or offset")
+    keys = (validate_id(session_id, "session"), validate_id(agent_id, "agent"))
+    order, bounds = ("", check_range(limit, offset)) if last is None else ("DESC", check_range(last))
+    messages = database.read(
+        f"SELECT {_MESSAGE} FROM messages WHERE {_THIS_AGENT} ORDER BY message_id {order} LIMIT ? OFFSET ?",
+        (*keys, *bounds),
         partial(_message_from_row, session_id, agent_id),
     )
+    return messages if last is None else messages[::-1]
 
 
 def read_context(
