@@ -17,7 +17,7 @@ from .metadata import check_metadata
 
 # SQL for the group of a row, for messages and for the states of orchestrators.
 _KEYS = {
-    "session": ("NULL", "NULL"),
+    "session": ("session_id", "session_id"),
     "agent": ("agent_id", "multi_agent_id"),
     "day": ("substr(created_at, 1, 10)", "substr(updated_at, 1, 10)"),
     "month": ("substr(created_at, 1, 7)", "substr(updated_at, 1, 7)"),
@@ -126,15 +126,13 @@ def usage(
             query = "SELECT session_id, value FROM session_metadata WHERE key = ?"
             key_of = dict(connection.execute(query, (by,)).fetchall())
         spent: defaultdict[str | None, _Spent] = defaultdict(_Spent)
-        for session_id, key, messages, numbers in (
+        for key, sessions, messages, numbers in (
             *_answers(connection, by, filter_, between),
             *_states(connection, by, filter_, between),
         ):
-            if by == "session":
-                key = session_id
-            elif by not in _KEYS:
-                key = key_of.get(session_id)
-            spent[None if key is None else str(key)].add(session_id, messages, numbers)
+            if by not in _KEYS:
+                key = key_of.get(key)
+            spent[None if key is None else str(key)].add(sessions, messages, numbers)
         return [of_key.summary(key) for key, of_key in spent.items()]
 
     found = database.snapshot(read)
@@ -150,8 +148,8 @@ class _Spent:
         self._sessions: set[str] = set()
         self._counts = [0] * (2 + len(_NUMBERS))
 
-    def add(self, session_id: str, messages: int, answers: Sequence[Sequence[Any]]) -> None:
-        self._sessions.add(session_id)
+    def add(self, sessions: Sequence[str], messages: int, answers: Sequence[Sequence[Any]]) -> None:
+        self._sessions.update(sessions)
         more = [messages, len(answers), *(_sum(column) for column in zip(*answers, strict=True))]
         for index, count in enumerate(more):
             self._counts[index] += count
@@ -160,8 +158,8 @@ class _Spent:
         return UsageSummary(key, len(self._sessions), *self._counts)
 
 
-_Row = tuple[str, Any, int, Sequence[Sequence[Any]]]
-"""A session, a key, a number of messages, and the numbers of each answer."""
+_Row = tuple[Any, Sequence[str], int, Sequence[Sequence[Any]]]
+"""A key, its sessions, a number of messages, and the numbers of each answer."""
 
 
 def _answers(
@@ -172,7 +170,7 @@ def _answers(
     # `LIMIT -1` limits nothing, but makes SQLite sort the few numbers of each message, not the messages themselves.
     rows = connection.execute(
         f"""
-        SELECT session_id, key, count(*), group_concat(numbers)
+        SELECT key, json_group_array(DISTINCT session_id), count(*), group_concat(numbers)
         FROM (
             SELECT
                 session_id,
@@ -182,13 +180,13 @@ def _answers(
             WHERE created_at > ? AND created_at < ? AND {_MESSAGE_COUNTS} {condition}
             LIMIT -1
         )
-        GROUP BY session_id, key
+        GROUP BY key
         """,
         (*between, *parameters),
     )
-    for session_id, key, messages, numbers in rows:
-        answers = _parse(f"[{numbers}]", session_id) if numbers else []
-        yield session_id, key, messages, [answer for answer in answers if any(answer)]
+    for key, sessions, messages, numbers in rows:
+        answers = _parse(f"[{numbers}]", key) if numbers else []
+        yield key, json.loads(sessions), messages, [answer for answer in answers if any(answer)]
 
 
 def _states(
@@ -208,11 +206,11 @@ def _states(
         (*between, *parameters),
     )
     for session_id, key, found in rows:
-        nodes, *numbers = _parse(found, session_id) if found else [None]
+        nodes, *numbers = _parse(found, key) if found else [None]
         if isinstance(nodes, dict) and nodes:
             if not any(numbers):  # older versions of Strands keep them of each node only
                 numbers = [_sum([_number_of(node, name) for node in nodes.values()]) for name in _NUMBERS]
-            yield session_id, key, 0, [numbers, *([[0] * len(numbers)] * (len(nodes) - 1))]
+            yield key, [session_id], 0, [numbers, *([[0] * len(numbers)] * (len(nodes) - 1))]
 
 
 def _number_of(node: Any, name: str) -> Any:
@@ -233,13 +231,13 @@ def _in_sessions(metadata: Mapping[str, str | None]) -> tuple[str, list[str | No
     )
 
 
-def _parse(text: str, session_id: str) -> list[Any]:
+def _parse(text: str, key: Any) -> list[Any]:
     try:
         return json.loads(text)  # type: ignore[no-any-return]
     except ValueError:  # Python refuses integers of thousands of digits
         return json.loads(text, parse_int=float)  # type: ignore[no-any-return]
     except RecursionError as error:
-        raise UnreadableError(f"the usage in session {session_id} cannot be read: it is nested too deeply") from error
+        raise UnreadableError(f"the usage of {key} cannot be read: it is nested too deeply") from error
 
 
 def _sum(values: Sequence[Any]) -> int:
