@@ -49,6 +49,7 @@ class _Parser(argparse.ArgumentParser):
         super()._check_value(action, value)
 
 
+@functools.cache  # building it takes longer than most commands
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = _Parser(
