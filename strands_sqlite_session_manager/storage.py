@@ -13,7 +13,7 @@ from .blobs import values
 from .blobs.keys import check_storable, normalize_key, normalize_prefix
 from .blobs.recent import Recent
 from .blobs.search import search
-from .context.strands_private import storage_marks
+from .context.strands_private import ephemeral_mark, namespaced_mark
 from .database import files
 from .database.database import Database
 from .database.event_loops import in_thread, result_of
@@ -89,7 +89,7 @@ class SQLiteStorage:
         self._recent = Recent()
         self._prefix = ""
         if self._database.path == files.MEMORY:
-            self._ephemeral = storage_marks().ephemeral
+            self._ephemeral = ephemeral_mark()
 
     def close(self) -> None:
         """Stop using the file, in all namespaces; its connections are closed once nothing in the process uses them."""
@@ -206,7 +206,7 @@ class SQLiteStorage:
         view = object.__new__(type(self))
         vars(view).update(vars(self))
         view._prefix = prefix
-        view._namespaced = storage_marks().namespaced
+        view._namespaced = namespaced_mark()
         return view
 
     async def _look(self, look: Callable[[sqlite3.Connection, str], _T], name: str) -> _T:

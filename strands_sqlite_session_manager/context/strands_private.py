@@ -7,7 +7,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from strands.hooks import AfterInvocationEvent, HookCallback, HookRegistry, events, registry
 from strands.session.file_session_manager import FileSessionManager
@@ -221,35 +221,25 @@ def manager_without_session(kind: type[_Manager], **attributes: Any) -> _Manager
     return manager
 
 
-def file_session_path(manager: FileSessionManager, session_id: str) -> str:
-    """Return the folder of a session."""
+def session_path(manager: FileSessionManager | S3SessionManager, session_id: str) -> str:
+    """Return the folder of a session, or the prefix of its keys."""
     return manager._get_session_path(session_id)
 
 
-def file_agent_path(manager: FileSessionManager, session_id: str, agent_id: str) -> str:
+def agent_path(manager: FileSessionManager, session_id: str, agent_id: str) -> str:
     """Return the folder of an agent."""
     return manager._get_agent_path(session_id, agent_id)
 
 
-def s3_session_path(manager: S3SessionManager, session_id: str) -> str:
-    """Return the prefix of a session's keys."""
-    return manager._get_session_path(session_id)
-
-
-class StorageMarks(NamedTuple):
-    """The attributes that Strands looks for on a storage.
-
-    Attributes:
-        namespaced: The value of `_namespaced` of a storage whose keys have a prefix already.
-        ephemeral: The value of `_ephemeral` of a storage that ends with the process; None where Strands does not ask.
-    """
-
-    namespaced: object
-    ephemeral: object
-
-
-def storage_marks() -> StorageMarks:
-    """Return the marks of the installed Strands, which has storages (1.48 and newer)."""
+def namespaced_mark() -> object:
+    """Return the value of `_namespaced` of a storage whose keys have a prefix already (Strands 1.48 and newer)."""
     from strands.storage import storage
 
-    return StorageMarks(storage._NAMESPACED, getattr(storage, "_EPHEMERAL", None))
+    return storage._NAMESPACED
+
+
+def ephemeral_mark() -> object:
+    """Return the value of `_ephemeral` of a storage that ends with the process; None where Strands does not ask."""
+    from strands.storage import storage
+
+    return getattr(storage, "_EPHEMERAL", None)

@@ -12,12 +12,7 @@ from strands.session.session_repository import SessionRepository
 from strands.types.session import Session, SessionAgent, SessionMessage
 
 from .. import errors
-from ..context.strands_private import (
-    file_agent_path,
-    file_session_path,
-    manager_without_session,
-    s3_session_path,
-)
+from ..context.strands_private import agent_path, manager_without_session, session_path
 from ..database.values import UnreadableError, decode
 
 if TYPE_CHECKING:
@@ -148,26 +143,26 @@ class FileSessionRepository(StoreRepository):
 
     def list_agent_ids(self, session_id: str) -> list[str]:
         """Return the ids of a session's agents."""
-        folder = os.path.join(file_session_path(self._manager, session_id), "agents")
+        folder = os.path.join(session_path(self._manager, session_id), "agents")
         return _folders_if_any(folder, _AGENT, "agent.json")
 
     def list_multi_agent_ids(self, session_id: str) -> list[str]:
         """Return the ids of a session's orchestrators."""
-        folder = os.path.join(file_session_path(self._manager, session_id), "multi_agents")
+        folder = os.path.join(session_path(self._manager, session_id), "multi_agents")
         return _folders_if_any(folder, _MULTI_AGENT, "multi_agent.json")
 
     # These do not use the manager's own methods, which take several times as long.
 
     def read_session(self, session_id: str, **kwargs: Any) -> Session | None:
         """Return a session, or None if there is none."""
-        path = os.path.join(file_session_path(self._manager, session_id), "session.json")
+        path = os.path.join(session_path(self._manager, session_id), "session.json")
         if not os.path.exists(path):
             return None
         return _built(Session, path)  # type: ignore[no-any-return]
 
     def read_agent(self, session_id: str, agent_id: str, **kwargs: Any) -> SessionAgent | None:
         """Return an agent, or None if there is none."""
-        path = os.path.join(file_agent_path(self._manager, session_id, agent_id), "agent.json")
+        path = os.path.join(agent_path(self._manager, session_id, agent_id), "agent.json")
         if not os.path.exists(path):
             return None
         return _built(SessionAgent, path)  # type: ignore[no-any-return]
@@ -176,7 +171,7 @@ class FileSessionRepository(StoreRepository):
         self, session_id: str, agent_id: str, limit: int | None = None, offset: int = 0, **kwargs: Any
     ) -> list[SessionMessage]:
         """Return an agent's messages, in the order of their ids."""
-        folder = os.path.join(file_agent_path(self._manager, session_id, agent_id), "messages")
+        folder = os.path.join(agent_path(self._manager, session_id, agent_id), "messages")
         if not os.path.isdir(folder):
             return []
         message_ids = {}
@@ -236,15 +231,15 @@ class S3SessionRepository(StoreRepository):
         Raises:
             SessionException: If the bucket cannot be read.
         """
-        return self._names(s3_session_path(self._manager, "x").removesuffix("x/"))
+        return self._names(session_path(self._manager, "x").removesuffix("x/"))
 
     def list_agent_ids(self, session_id: str) -> list[str]:
         """Return the ids of a session's agents."""
-        return self._names(f"{s3_session_path(self._manager, session_id)}agents/{_AGENT}")
+        return self._names(f"{session_path(self._manager, session_id)}agents/{_AGENT}")
 
     def list_multi_agent_ids(self, session_id: str) -> list[str]:
         """Return the ids of a session's orchestrators."""
-        return self._names(f"{s3_session_path(self._manager, session_id)}multi_agents/{_MULTI_AGENT}")
+        return self._names(f"{session_path(self._manager, session_id)}multi_agents/{_MULTI_AGENT}")
 
     def _names(self, prefix: str) -> list[str]:
         """Return what comes between a prefix and the next slash in the keys of the bucket."""

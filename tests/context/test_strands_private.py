@@ -151,8 +151,8 @@ def test_a_manager_of_files_without_a_session_finds_and_reads_them(tmp_path: Pat
     theirs.create_agent("a session", SessionAgent("ada", {"a": 1}, {}))
     manager = strands_private.manager_without_session(FileSessionManager, storage_dir=str(tmp_path))
     folder = tmp_path / "session_a session"
-    assert strands_private.file_session_path(manager, "a session") == str(folder)
-    assert strands_private.file_agent_path(manager, "a session", "ada") == str(folder / "agents" / "agent_ada")
+    assert strands_private.session_path(manager, "a session") == str(folder)
+    assert strands_private.agent_path(manager, "a session", "ada") == str(folder / "agents" / "agent_ada")
     assert (folder / "agents" / "agent_ada" / "agent.json").is_file()
     agent = manager.read_agent("a session", "ada")
     assert agent is not None
@@ -165,7 +165,7 @@ def test_a_manager_of_s3_without_a_session_finds_and_reads_them(boto_session: bo
     theirs.create_agent("a session", SessionAgent("ada", {"a": 1}, {}))
     client = boto_session.client("s3")
     manager = strands_private.manager_without_session(S3SessionManager, bucket=s3_bucket, prefix="names", client=client)
-    path = strands_private.s3_session_path(manager, "a session")
+    path = strands_private.session_path(manager, "a session")
     assert path == "names/session_a session/"
     listed = client.list_objects_v2(Bucket=s3_bucket, Prefix="names/")["Contents"]
     assert {entry["Key"] for entry in listed} == {f"{path}session.json", f"{path}agents/agent_ada/agent.json"}
