@@ -6,6 +6,7 @@ import os
 
 from ..database.database import Database
 from . import opening
+from .ids import ids_that_begin
 
 _MOST = 100  # session ids to offer
 _ASK = "strands-sqlite completion"
@@ -98,11 +99,6 @@ def _session_ids(values: dict[str, str], current: str) -> list[str]:
     path = opening.existing_file(values.get("db") and os.path.expanduser(values["db"]))
     database = Database(path, read_only=True, connect=opening.connect_function(values.get("connect")))
     try:
-        rows = database.read(
-            "SELECT session_id FROM sessions WHERE session_id >= ? AND substr(session_id, 1, ?) = ?"
-            " ORDER BY session_id LIMIT ?",
-            (current, len(current), current, _MOST),
-        )
+        return ids_that_begin(database, current, _MOST)
     finally:
         database.close()
-    return [session_id for (session_id,) in rows]

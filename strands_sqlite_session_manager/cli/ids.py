@@ -21,18 +21,21 @@ def full_id(database: Database, given: str) -> str:
     beginning = given.removesuffix("…")  # as a list shows it
     if database.read("SELECT 1 FROM sessions WHERE session_id = ?", (given,)) or not beginning:
         return given
-    found = [
-        session_id
-        for (session_id,) in database.read(
-            "SELECT session_id FROM sessions WHERE session_id >= ? AND substr(session_id, 1, ?) = ?"
-            " ORDER BY session_id LIMIT ?",
-            (beginning, len(beginning), beginning, _NAMED + 1),
-        )
-    ]
+    found = ids_that_begin(database, beginning, _NAMED + 1)
     if len(found) > 1:
         more = ", …" if len(found) > _NAMED else ""
         raise CommandError(f"{given} | several sessions begin like this: {', '.join(found[:_NAMED])}{more}")
     return found[0] if found else given
+
+
+def ids_that_begin(database: Database, beginning: str, limit: int) -> list[str]:
+    """Return the first ids of sessions that begin with a text."""
+    rows = database.read(
+        "SELECT session_id FROM sessions WHERE session_id >= ? AND substr(session_id, 1, ?) = ?"
+        " ORDER BY session_id LIMIT ?",
+        (beginning, len(beginning), beginning, limit),
+    )
+    return [session_id for (session_id,) in rows]
 
 
 def session_of(database: Database, arguments: argparse.Namespace) -> str:
