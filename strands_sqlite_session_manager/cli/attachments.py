@@ -8,13 +8,13 @@ from typing import Any
 
 from ..database.database import Database
 from ..database.files import check_path, new_file
+from ..sessions.text import ATTACHMENTS
 from . import output
 from .conversation import read_conversation
 from .errors import CommandError
 from .ids import session_of
 from .summaries import counted, summaries_of
 
-_KINDS = ("image", "document", "video", "audio")
 _UNSAFE_IN_NAMES = re.compile(r"[^\w.-]+")
 
 
@@ -45,7 +45,7 @@ def _attached(message: Any) -> Iterator[tuple[str, bytes]]:
         if not isinstance(block, dict):
             continue
         yield from _attached(block.get("toolResult"))
-        for kind in _KINDS:
+        for kind in ATTACHMENTS:
             attachment = block.get(kind)
             source = attachment.get("source") if isinstance(attachment, dict) else None
             content = source.get("bytes") if isinstance(source, dict) else None

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-_ATTACHMENTS = ("image", "document", "video", "audio")
+ATTACHMENTS = ("image", "document", "video", "audio")
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def _block(key: str, value: Any) -> Iterator[Part]:
         yield from _block("text", _inner(value, "text"))
     elif key == "citationsContent":
         yield from parts(value)
-    elif key in _ATTACHMENTS:
+    elif key in ATTACHMENTS:
         yield Part("attachment", _attachment(key, value))
 
 
