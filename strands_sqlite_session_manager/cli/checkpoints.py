@@ -1,7 +1,6 @@
 """Commands about earlier moments of a conversation: fork, rewind, forks, and `show --context`."""
 
 import argparse
-import sqlite3
 from collections import defaultdict
 
 from .. import errors
@@ -82,9 +81,7 @@ def forks(database: Database, arguments: argparse.Namespace) -> None:
 
 def show_context(database: Database, arguments: argparse.Namespace) -> None:
     """Print the context of an agent, now or when a message was the last one."""
-    from ..sessions.records import (
-        read_context,
-    )  # it repairs tool calls with Strands, which takes long to import
+    from ..sessions.records import read_context  # it repairs tool calls with Strands, which takes long to import
 
     agent_id = _agent(database, arguments)
     for message in read_context(database, arguments.session, agent_id, arguments.through):
@@ -96,8 +93,4 @@ def _agent(database: Database, arguments: argparse.Namespace) -> str:
     session_id = validate_id(arguments.session, "session")
     if not database.read("SELECT 1 FROM sessions WHERE session_id = ?", (session_id,)):
         raise errors.SessionNotFoundException(f"Session {session_id} does not exist")
-
-    def find(connection: sqlite3.Connection) -> str:
-        return agent_named(connection, session_id, arguments.agent)
-
-    return database.snapshot(find)
+    return database.snapshot(lambda connection: agent_named(connection, session_id, arguments.agent))

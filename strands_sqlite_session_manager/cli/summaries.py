@@ -1,6 +1,5 @@
 """Sessions as a table, and in a few words."""
 
-import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 
 from ..database.database import Database
@@ -87,7 +86,8 @@ def _print_metadata(summary: SessionSummary, when: int, columns: int | None, *, 
 
 def titles_of(database: Database, summaries: Sequence[SessionSummary]) -> list[str]:
     """Return what each session is called: the title in its metadata, or what was said first."""
-    kinds = _kinds(database, [summary.session_id for summary in summaries if summary.multi_agent_ids])
+    ids = [summary.session_id for summary in summaries if summary.multi_agent_ids]
+    kinds = database.snapshot(lambda connection: {session_id: kind_of(connection, session_id) for session_id in ids})
     titles = []
     for summary in summaries:
         title = output.safe(" ".join(summary.metadata.get("title", summary.preview).split()))
@@ -111,15 +111,6 @@ def _shared(one: str, other: str) -> int:
     """Return the length of the common beginning of two texts."""
     pairs = enumerate(zip(one, other, strict=False))
     return next((index for index, (this, that) in pairs if this != that), min(len(one), len(other)))
-
-
-def _kinds(database: Database, session_ids: Sequence[str]) -> dict[str, str]:
-    """Return the kinds of orchestrators of those sessions that have any, by session id."""
-
-    def read(connection: sqlite3.Connection) -> dict[str, str]:
-        return {session_id: kind_of(connection, session_id) for session_id in session_ids}
-
-    return database.snapshot(read)
 
 
 def pairs(metadata: Mapping[str, str]) -> str:
