@@ -74,17 +74,13 @@ class Database:
         self.settings = Settings(synchronous, timeout)
         self.path = files.resolve(db_path)
         self._user = pool.User()
-        self._pool = self._acquire_pool()
+        self._pool = self._translated(
+            FORK_GATE.inside, pool.acquire, self._user, self.path, self.settings, connect, read_only
+        )
         # It gets the user itself: a weak reference to this object could still count as alive when it runs.
         self._finalizer = weakref.finalize(self, pool.release, self._pool, self._user)
         self._finalizer.atexit = False  # handlers that run at exit may still use it
         self._is_closed = False
-
-    def _acquire_pool(self) -> pool.Pool:
-        def acquire() -> pool.Pool:
-            return pool.acquire(self._user, self.path, self.settings, self.connect, self.read_only)
-
-        return self._translated(FORK_GATE.inside, acquire)  # type: ignore[no-any-return]
 
     def close(self) -> None:
         """Stop using the file; its connections are closed once nothing in the process uses it. May be repeated."""
