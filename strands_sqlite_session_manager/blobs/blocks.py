@@ -45,7 +45,7 @@ def cut(value: bytes, like: Sequence[Block] = ()) -> Sequence[Block]:
     shortest = _shortest(len(value))
     front = value.find(_TEXT, 1, shortest)  # it says when a snapshot was saved, so it always changes
     blocks = [_block(value[:front])] if front > 0 else []
-    end = front if front > 0 else 0
+    end = max(front, 0)
     if shortest == _shortest(sum(len(block.data) for block in like)):
         same = _same(value, end, like[len(blocks) :], shortest * _LONGEST + _WINDOW)
         blocks += same
@@ -78,11 +78,7 @@ def _shortest(size: int) -> int:
 def _same(value: bytes, start: int, like: Sequence[Block], reach: int) -> Sequence[Block]:
     """Return the leading blocks of `like` into which a value would be cut again from a place on.
 
-    Args:
-        value: The value.
-        start: The place.
-        like: The blocks.
-        reach: How many bytes, from the start of a block, decide where it ends.
+    `reach` is how many bytes, from the start of a block, decide where it ends.
     """
     starts = [start]
     for _, data in like:

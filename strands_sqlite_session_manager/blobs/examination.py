@@ -7,11 +7,7 @@ from .blocks import hash_of
 
 
 def examine(connection: sqlite3.Connection) -> Iterator[str]:
-    """Yield a sentence for each block that is damaged, missing or unused, and for each value that is not whole.
-
-    Args:
-        connection: A connection that sees one moment throughout.
-    """
+    """Yield a sentence for each block that is damaged, missing or unused, and for each value that is not whole."""
     yield from _incomplete(connection)
     yield from _unused(connection)
     yield from _changed(connection)

@@ -11,9 +11,6 @@ import re
 def normalize_key(key: str) -> str:
     """Return the normalized form of a key.
 
-    Args:
-        key: The key.
-
     Raises:
         TypeError: If it is not a string.
         ValueError: If it is empty, or holds a backslash or a part `..`.
@@ -47,9 +44,6 @@ def normalize_prefix(prefix: str, name: str = "prefix") -> str:
 
 def check_storable(key: str) -> None:
     """Refuse a key that SQLite cannot hold.
-
-    Args:
-        key: The key.
 
     Raises:
         ValueError: If it holds a lone surrogate, which has no form in UTF-8.

@@ -1,4 +1,4 @@
-"""Values and their keys as rows: write, read, list, delete.
+"""Values and their keys as rows: write, read, list, delete. Keys and prefixes are normalized, as in `keys`.
 
 A value is a list of blocks, `storage_parts`. Values share blocks with the same hash. A block is deleted with the last
 part that needs it, in the same transaction.
@@ -36,11 +36,6 @@ def write(connection: sqlite3.Connection, key: str, blocks: Sequence[Block]) -> 
     """Store a value under a key, replacing any value there.
 
     Only new blocks are written, and only parts whose block has changed.
-
-    Args:
-        connection: A connection in a transaction.
-        key: The key, normalized.
-        blocks: The blocks of the value.
     """
     value_id, before = _describe(connection, key, sum(len(block.data) for block in blocks))
     block_ids = _store(connection, blocks, {hash_: block_id for block_id, hash_ in before})
@@ -75,13 +70,7 @@ def _describe(connection: sqlite3.Connection, key: str, size: int) -> tuple[int,
 
 
 def _store(connection: sqlite3.Connection, blocks: Iterable[Block], known: dict[bytes, int]) -> list[int]:
-    """Store the blocks that are not stored yet; return the ids of all of them.
-
-    Args:
-        connection: A connection in a transaction.
-        blocks: The blocks.
-        known: The ids of some blocks by their hashes.
-    """
+    """Store the blocks that are not stored yet; return the ids of all of them. `known` has some ids, by hashes."""
     for hash_, data in blocks:
         if hash_ not in known:
             found = connection.execute("SELECT block_id FROM storage_blocks WHERE hash = ?", (hash_,)).fetchone()
@@ -103,7 +92,7 @@ def read_blocks(connection: sqlite3.Connection, key: str, known: Sequence[Block]
 
     Args:
         connection: A connection that sees one moment.
-        key: The key, normalized.
+        key: The key.
         known: Blocks that are perhaps still the value. If so, only the hashes are read.
 
     Raises:
@@ -136,12 +125,7 @@ def _parts(connection: sqlite3.Connection, value_id: int, columns: str) -> list[
 
 
 def list_keys(connection: sqlite3.Connection, prefix: str) -> list[str]:
-    """Return the keys with a prefix, in the order of their code points.
-
-    Args:
-        connection: A connection.
-        prefix: The prefix, normalized; an empty one is a prefix of all keys.
-    """
+    """Return the keys with a prefix, in the order of their code points; the empty prefix is one of all keys."""
     rows = connection.execute(f"SELECT key FROM storage_values WHERE {_WITH_PREFIX} ORDER BY key", key_range(prefix))
     return [key for (key,) in rows.fetchall()]
 
@@ -154,12 +138,7 @@ def list_values(connection: sqlite3.Connection, prefix: str) -> list[StoredValue
 
 
 def delete(connection: sqlite3.Connection, keys: Iterable[str]) -> None:
-    """Delete keys and their values; skip keys that do not exist.
-
-    Args:
-        connection: A connection in a transaction.
-        keys: The keys, normalized.
-    """
+    """Delete keys and their values; skip keys that do not exist."""
     block_ids: set[int] = set()
     for key in keys:
         parts = connection.execute(
