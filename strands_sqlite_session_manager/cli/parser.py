@@ -204,14 +204,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("new", metavar="NEW", help="the id of the copy")
     command.add_argument("--through", metavar="N", type=int, help="the last message of the agent to copy")
     command.add_argument("--agent", metavar="AGENT", help="the agent that --through refers to, if there are several")
-    command.add_argument(
-        "--metadata",
-        metavar="KEY=VALUE",
-        type=_pair,
-        action="append",
-        default=[],
-        help="change the copied metadata; KEY= removes a key; may be repeated",
-    )
+    _add_metadata(command, "change the copied metadata; KEY= removes a key")
 
     command = add(
         "rewind",
@@ -421,14 +414,9 @@ def _add_no_pager(parser: argparse.ArgumentParser, default: Any) -> None:
     )
 
 
-def _add_metadata(parser: argparse.ArgumentParser) -> None:
+def _add_metadata(parser: argparse.ArgumentParser, what: str = "only sessions with this value") -> None:
     parser.add_argument(
-        "--metadata",
-        metavar="KEY=VALUE",
-        type=_pair,
-        action="append",
-        default=[],
-        help="only sessions with this value; may be repeated",
+        "--metadata", metavar="KEY=VALUE", type=_pair, action="append", default=[], help=f"{what}; may be repeated"
     )
 
 

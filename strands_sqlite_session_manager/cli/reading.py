@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from ..database.database import Database
 from ..sessions.listing import Filter, SessionSummary, list_sessions
+from ..sessions.orchestrators import orchestrators_of
 from ..sessions.search import MessageMatch, search_messages
 from . import output, teams, times
 from .checkpoints import show_context
@@ -68,7 +69,7 @@ def show(database: Database, arguments: argparse.Namespace) -> None:
     if arguments.follow:
         _follow(database, arguments, format_, with_agent, last)
     if arguments.agent is None:
-        for orchestrator in teams.read_orchestrators(database, arguments.session):
+        for orchestrator in database.snapshot(lambda connection: orchestrators_of(connection, arguments.session)):
             teams.FORMATS[format_](arguments.session, orchestrator)
 
 

@@ -3,22 +3,12 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ..database.database import Database
-from ..sessions.orchestrators import Node, Orchestrator, orchestrators_of
+from ..sessions.orchestrators import Node, Orchestrator
 from ..sessions.text import parts
 from .conversation import text_lines
 from .output import local_time, print_json, safe, safe_block, safe_lines, style
 
 _STYLES = {"completed": "green", "failed": "red", "interrupted": "yellow"}
-
-
-def read_orchestrators(database: Database, session_id: str) -> list[Orchestrator]:
-    """Return the orchestrators of a session.
-
-    Raises:
-        SessionException: If the file cannot be read.
-    """
-    return database.snapshot(lambda connection: orchestrators_of(connection, session_id))
 
 
 def print_text(session_id: str, orchestrator: Orchestrator) -> None:
