@@ -310,10 +310,9 @@ class LiveAgent(Account):
         ]
 
     def _simple_append(self, before: _Stored, append: _Append, columns: AgentColumns) -> Change:
-        session_id, agent_id = self._keys
         message_id = before.next_id
         times = (append.created_at, append.created_at)
-        parameters = (session_id, agent_id, message_id, *self._keys, before.revision, *times, append.text, None, None)
+        parameters = (*self._keys, message_id, *self._keys, before.revision, *times, append.text, None, None)
         position = len(before.held)
 
         def insert(connection: sqlite3.Connection) -> None:
@@ -366,10 +365,7 @@ class LiveAgent(Account):
     def _change(self, messages: list[Message], columns: AgentColumns, held: Held | None = None) -> Change:
         """Return the change that writes everything that differs from what is stored, in one transaction.
 
-        Args:
-            messages: What the agent holds.
-            columns: Its columns.
-            held: What counts as held before this change, with the rewrites applied; None is what it held.
+        `held` is what counts as held before this change, with the rewrites applied; None is what it held.
         """
         before = self._stored
         changed = {name: exact_copy(columns.values[name], name) for name in self._changed(columns)}

@@ -77,15 +77,16 @@ def read_columns(agent: Any, stored: StateVersion | None) -> AgentColumns:
         return AgentColumns(values, stored)
     session_agent = _to_session_agent(agent)
     internal_state = internal_state_of(session_agent)
-    internal_keys = tuple(internal_state)
-    is_counted = number is not None and _INTERNAL_STATE.keys() >= set(internal_keys)
+    version = None
+    if number is not None and _INTERNAL_STATE.keys() >= internal_state.keys():
+        version = StateVersion(state, number, tuple(internal_state))
     return AgentColumns(
         {
             "state": session_agent.state,
             "conversation_manager_state": session_agent.conversation_manager_state,
             "internal_state": internal_state,
         },
-        StateVersion(state, number, internal_keys) if is_counted and number is not None else None,
+        version,
     )
 
 
