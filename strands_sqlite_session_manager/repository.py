@@ -94,11 +94,7 @@ class SQLiteSessionRepository(SessionRepository):
         Raises:
             TypeError: If the database is in memory, or was opened with a `connect` function.
         """
-        return _reopen, (type(self), (), self._settings())
-
-    def _settings(self) -> dict[str, Any]:
-        """Return the keyword arguments that open the same file in the same way."""
-        return self._database.arguments()
+        return _reopen, (type(self), (), self._database.arguments())
 
     # -- sessions --
 

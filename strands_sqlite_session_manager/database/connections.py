@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cache
 from itertools import count
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from .. import errors
 from . import files, schema
@@ -155,10 +155,11 @@ def open_raw(path: str, connect: Connect | None) -> sqlite3.Connection:
         raw.isolation_level = None
         raw.row_factory = None
         raw.text_factory = str
-        _in_another_thread(lambda: check_sqlite(raw))
+        with ThreadPoolExecutor(1) as executor:  # the pool hands connections from thread to thread
+            executor.submit(check_sqlite, raw).result()
     except BaseException as error:
         raw.close()
-        if isinstance(error, raw.ProgrammingError):  # the pool hands connections from thread to thread
+        if isinstance(error, raw.ProgrammingError):
             raise errors.SessionException(
                 f"{path} | `connect` must open with check_same_thread=False: {error}"
             ) from error
@@ -191,11 +192,6 @@ def check_own_sqlite() -> None:
     """Refuse Python's own SQLite if it is too old, before a file is touched; see `check_sqlite`."""
     with closing(sqlite3.connect(files.MEMORY)) as raw:
         check_sqlite(raw)
-
-
-def _in_another_thread(work: Callable[[], Any]) -> Any:
-    with ThreadPoolExecutor(1) as executor:
-        return executor.submit(work).result()
 
 
 def raise_as_standard(raw: sqlite3.Connection, error: BaseException) -> NoReturn:

@@ -72,14 +72,12 @@ def copy_session(
             warnings.warn(f"Session {session_id}: {what} stayed behind, since the target cannot hold it", stacklevel=2)
     if isinstance(target, SnapshotRepository):
         target.write_session(new_id, held(source, session_id, content), content.multi_agents)
-        if progress is not None:
-            progress(content.message_count, content.message_count)
-        return
-    if target_database is None:
+    elif target_database is None:
         _write_records(target, as_log(content), progress)
         return
-    for error in write_contents(target_database, [content]).values():
-        raise error
+    else:
+        for error in write_contents(target_database, [content]).values():
+            raise error
     if progress is not None:
         progress(content.message_count, content.message_count)
 
