@@ -42,16 +42,12 @@ def _run(connection: sqlite3.Connection, query: str) -> tuple[list[str], list[tu
     except (connection.ProgrammingError, sqlite3.Warning) as error:  # more than one statement
         raise CommandError(f"the query failed: {error}") from error
     finally:
-        connection.set_authorizer(_authorize_all)
+        connection.set_authorizer(lambda *_: sqlite3.SQLITE_OK)
     if cursor.description is None:
         raise CommandError("the query is empty: pass one SELECT")
     return [name for name, *_ in cursor.description], rows
 
 
-def _authorize(action: int, first: str | None, second: str | None, schema: str | None, trigger: str | None) -> int:
+def _authorize(action: int, first: str | None, second: str | None, *_: str | None) -> int:
     is_function = action == sqlite3.SQLITE_FUNCTION and second != "load_extension"
     return sqlite3.SQLITE_OK if action in _ALLOWED or is_function else sqlite3.SQLITE_DENY
-
-
-def _authorize_all(*_: Any) -> int:
-    return sqlite3.SQLITE_OK

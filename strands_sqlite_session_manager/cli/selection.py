@@ -26,7 +26,7 @@ def selected_sessions(arguments: argparse.Namespace, verb: str) -> Sequence[str]
     choices = f"name the sessions to {verb}, or use --metadata KEY=VALUE"
     if hasattr(arguments, "all"):
         ways.append(arguments.all)
-        choices = f"name the sessions to {verb}, or use --metadata KEY=VALUE or --all"
+        choices += " or --all"
     if not any(ways):
         raise UsageError(choices)
     if sum(ways) > 1:

@@ -111,8 +111,4 @@ def _words(value: Any) -> Iterator[str]:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=_bytes)
-
-
-def _bytes(value: Any) -> str:
-    return f"[{size(len(value))}]"
+    return json.dumps(value, ensure_ascii=False, default=lambda data: f"[{size(len(data))}]")
