@@ -4,7 +4,6 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeVar
 
 from strands.session.session_repository import SessionRepository
@@ -82,9 +81,7 @@ class SQLiteSessionRepository(SessionRepository):
         """Return the object itself; the end of the block closes it."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close."""
         self.close()
 
@@ -147,10 +144,7 @@ class SQLiteSessionRepository(SessionRepository):
         delete.delete_session(self._database, session_id)
 
     def delete_sessions(
-        self,
-        *,
-        metadata: Mapping[str, str] | None = None,
-        updated_before: datetime | str | None = None,
+        self, *, metadata: Mapping[str, str] | None = None, updated_before: datetime | str | None = None
     ) -> int:
         """Delete all sessions with some metadata, without activity since a time, or both.
 
@@ -355,11 +349,7 @@ class SQLiteSessionRepository(SessionRepository):
         return usage.usage(self._database, by=by, metadata=metadata, after=after, before=before)
 
     def export_sessions(
-        self,
-        stream: TextIO,
-        session_ids: Iterable[str] | None = None,
-        *,
-        metadata: Mapping[str, str] | None = None,
+        self, stream: TextIO, session_ids: Iterable[str] | None = None, *, metadata: Mapping[str, str] | None = None
     ) -> int:
         """Write sessions as JSON Lines, with everything that the file holds of them.
 

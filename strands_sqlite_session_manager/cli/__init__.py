@@ -43,9 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CommandError, OSError, RecursionError) as error:
         return _fail(error, 1)
     except Exception as error:
-        if not isinstance(
-            error, package_errors.SessionException
-        ):  # naming it in the clauses above would import Strands
+        # Naming it in the clauses above would import Strands.
+        if not isinstance(error, package_errors.SessionException):
             raise
         if isinstance(error, package_errors.SessionNotFoundException):  # it may be in another file
             return _fail(f"{files.resolve(parsed.db)} | {error}", 1)
