@@ -23,12 +23,7 @@ class Recent:
         self._values: tuple[tuple[str, Sequence[Block]], ...] = ()  # the latest first
 
     def cut(self, key: str, value: bytes) -> Sequence[Block]:
-        """Return the blocks of a value.
-
-        Args:
-            key: Its key. The last value under it saves time, or else the last value of any key.
-            value: The value.
-        """
+        """Return the blocks of a value; the last value under its key saves time, or else the last of any key."""
         last = self._values
         blocks = cut(value, dict(last).get(key) or (last[0][1] if last else ()))
         self._keep(key, blocks, len(value))

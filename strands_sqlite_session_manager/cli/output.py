@@ -64,10 +64,7 @@ def print_json(value: Any) -> None:
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], bars: Iterable[str] = ()) -> None:
     """Print rows in aligned columns, numbers to the right, each line cut to the terminal's width.
 
-    Args:
-        headings: The headings of the columns.
-        rows: The cells of each row.
-        bars: Bars that follow the first rows; the caller has left space for them.
+    `bars` follow the first rows; the caller has left space for them.
     """
     cells = [[safe(cell) for cell in row] for row in rows]
     widths = [max(map(width, column)) for column in zip(headings, *cells, strict=True)]

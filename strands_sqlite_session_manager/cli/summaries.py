@@ -28,12 +28,8 @@ def summaries_of(database: Database, session_ids: Iterable[str]) -> list[Session
 def print_summaries(database: Database, summaries: Sequence[SessionSummary], *, long: bool = False) -> None:
     """Print sessions for people: when something happened last, how many messages, what it is about, and the id.
 
-    On a terminal, ids are cut as short as they can be while they stay unique.
-
-    Args:
-        database: The file.
-        summaries: The sessions.
-        long: Whether to print whole ids, and the metadata below.
+    On a terminal, ids are cut as short as they can be while they stay unique. `long` prints whole ids, and the metadata
+    below.
     """
     titles = titles_of(database, summaries)
     rows = [

@@ -122,12 +122,7 @@ def read_messages(
 ) -> list[Any]:
     """Return the messages that an agent holds at a checkpoint.
 
-    Args:
-        connection: The snapshot in which the checkpoint was read.
-        session_id: The session's id.
-        agent_id: The agent's id.
-        checkpoint: What `read_checkpoint` returned.
-        through_message: What `read_checkpoint` was asked for.
+    `read_checkpoint` returned the checkpoint, for the same arguments.
 
     Raises:
         UnreadableError: If what is stored is malformed.

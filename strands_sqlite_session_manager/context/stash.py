@@ -54,9 +54,7 @@ class _FilledLater:
 def refill(agent: Any, read_history: Callable[[], list[Message]]) -> None:
     """Let the in-memory stash of a resumed agent return what it returned in the process before.
 
-    Args:
-        agent: The agent.
-        read_history: Returns its messages as they were said; called at most once, in a thread.
+    `read_history` returns its messages as they were said; it is called at most once, in a thread.
     """
     stash = ephemeral_stash(agent)
     if stash is not None:

@@ -61,9 +61,7 @@ class AgentColumns:
 def read_columns(agent: Any, stored: StateVersion | None) -> AgentColumns:
     """Return what a session keeps of an agent, like `SessionAgent.from_agent`, but without copying an unchanged state.
 
-    Args:
-        agent: The agent.
-        stored: The version of the state that is stored, or None if it is unknown.
+    `stored` is the version of the state that is stored, or None if it is unknown.
     """
     state = agent.state
     # Before the state is copied: another thread may change it meanwhile, and then it is stored with the next event.

@@ -41,12 +41,7 @@ def _plain(text: str, key: str) -> str:
 
 
 def merge(connection: sqlite3.Connection, session_id: str, changes: Mapping[str, str | None]) -> None:
-    """Merge changes into the metadata of a session; None removes a key.
-
-    Args:
-        connection: A transaction that writes.
-        session_id: The session's id.
-        changes: What `check_metadata` returned.
+    """Merge changes that `check_metadata` returned into the metadata of a session; None removes a key.
 
     Raises:
         SessionNotFoundException: If there is no such session.
