@@ -28,12 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import errors
-    from .errors import (
-        DatabaseLockedException,
-        SessionExistsException,
-        SessionNotFoundException,
-        StaleSessionException,
-    )
+    from .errors import DatabaseLockedException, SessionExistsException, SessionNotFoundException, StaleSessionException
     from .manager import SQLiteSessionManager
     from .repository import SQLiteSessionRepository
     from .sessions.listing import SessionSummary

@@ -19,13 +19,7 @@ from .context.account import Change, StaleError
 from .context.agent import LiveAgent
 from .context.orchestrator import LiveOrchestrator
 from .context.stash import refill
-from .context.strands_private import (
-    AgentColumns,
-    Hooks,
-    fix_broken_tool_use,
-    read_columns,
-    restore_internal_state,
-)
+from .context.strands_private import AgentColumns, Hooks, fix_broken_tool_use, read_columns, restore_internal_state
 from .database.identifiers import validate_id
 from .database.tables import SESSIONS
 from .errors import SessionException, SessionExistsException, SessionNotFoundException, StaleSessionException

@@ -51,8 +51,7 @@ def read_conversation(
         SessionException: If the file cannot be read.
     """
     if agent_id is not None and not database.read(
-        "SELECT 1 FROM agents WHERE session_id = ? AND agent_id = ?",
-        (session_id, validate_id(agent_id, "agent")),
+        "SELECT 1 FROM agents WHERE session_id = ? AND agent_id = ?", (session_id, validate_id(agent_id, "agent"))
     ):
         raise errors.SessionNotFoundException(f"Agent {agent_id} in session {session_id} does not exist")
     limit, _ = check_range(limit)

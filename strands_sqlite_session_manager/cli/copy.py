@@ -30,10 +30,7 @@ _BATCH_SESSIONS = 50
 _BATCH_MESSAGES = 1000
 
 # What other stores cannot hold, and the tables that hold it.
-_OURS = {
-    "the metadata": ("session_metadata",),
-    "the checkpoints": ("agent_versions", "message_versions"),
-}
+_OURS = {"the metadata": ("session_metadata",), "the checkpoints": ("agent_versions", "message_versions")}
 
 
 def copy(arguments: argparse.Namespace) -> None:

@@ -15,11 +15,7 @@ _SHORTEST = 5
 def usage_(database: Database, arguments: argparse.Namespace) -> None:
     """Print the tokens that were used, with a bar for each row on a terminal."""
     summaries = usage(
-        database,
-        by=arguments.by,
-        metadata=dict(arguments.metadata),
-        after=arguments.since,
-        before=arguments.before,
+        database, by=arguments.by, metadata=dict(arguments.metadata), after=arguments.since, before=arguments.before
     )
     if arguments.json:
         for summary in summaries:

@@ -108,12 +108,7 @@ class LiveAgent(Account):
             held.add(message, exact_copy(message, f"messages[{index}]"), index)
         copies = {name: exact_copy(columns.values[name], name) for name in COLUMNS}
         after = _Stored(
-            new_revision(),
-            len(messages),
-            copies,
-            columns.version,
-            write_context(held.sources, len(messages)),
-            held,
+            new_revision(), len(messages), copies, columns.version, write_context(held.sources, len(messages)), held
         )
         now = timestamp()
         agent_row = (*self._keys, now, now, *(self._column(name, copies[name]) for name in COLUMNS), after.context)
@@ -257,13 +252,8 @@ class LiveAgent(Account):
     ) -> None:
         """Note a write to the agent by this manager's own repository methods; it does not make the agent stale.
 
-        The agent's next event stores again what it holds in another form.
-
-        Args:
-            before: The revision before that write.
-            after: The revision after it.
-            message: The id and the new form of a message that was replaced.
-            columns_changed: Whether columns were replaced.
+        `before` and `after` are the revisions around that write, and `message` is the id and the new form of a message
+        that was replaced. The agent's next event stores again what it holds in another form.
         """
         stored = self._stored
         if stored.revision != before:
@@ -335,13 +325,7 @@ class LiveAgent(Account):
         return Change(insert, proof, adopt, is_statement=True)
 
     def _rewrite(
-        self,
-        message: Message,
-        rows: set[int],
-        messages: list[Message],
-        columns: AgentColumns,
-        *,
-        redacting: bool,
+        self, message: Message, rows: set[int], messages: list[Message], columns: AgentColumns, *, redacting: bool
     ) -> Change:
         """Return the change that overwrites rows of the history with a message, whether or not the agent holds it."""
         copy = exact_copy(message, "message")

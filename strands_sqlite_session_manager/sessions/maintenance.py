@@ -19,9 +19,7 @@ _STEP = 1000  # pages that are copied between two calls of `progress`
 
 
 def backup(
-    database: Database,
-    destination: str | os.PathLike[str],
-    progress: Callable[[int, int], None] | None = None,
+    database: Database, destination: str | os.PathLike[str], progress: Callable[[int, int], None] | None = None
 ) -> None:
     """Copy the database to a new file; see `SQLiteSessionRepository.backup`."""
     path = os.path.abspath(os.path.expanduser(files.check_path(destination, "destination")))

@@ -98,14 +98,7 @@ def update_agent(database: Database, session_id: str, agent: SessionAgent) -> tu
             # does.
             " context = CASE WHEN conversation_manager_state = ? THEN context END, conversation_manager_state = ?"
             f" WHERE {_THIS_AGENT}",
-            (
-                agent.updated_at,
-                state,
-                internal_state,
-                conversation_manager_state,
-                conversation_manager_state,
-                *keys,
-            ),
+            (agent.updated_at, state, internal_state, conversation_manager_state, conversation_manager_state, *keys),
         )
         return *row, _revision(connection, keys)
 

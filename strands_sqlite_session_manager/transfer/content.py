@@ -90,10 +90,7 @@ def _store_of(repository: SessionRepository) -> SessionRepository:
 
 
 def _read(
-    source: SessionRepository,
-    session_id: str,
-    agent_ids: Sequence[str] | None,
-    multi_agent_ids: Sequence[str] | None,
+    source: SessionRepository, session_id: str, agent_ids: Sequence[str] | None, multi_agent_ids: Sequence[str] | None
 ) -> Content:
     store = _store_of(source)
     if type(source) is FileSessionManager:  # a subclass may read its files differently

@@ -35,9 +35,7 @@ _Line = tuple[int, dict[str, Any]]
 
 
 def export_sessions(
-    database: Database,
-    selected: Sequence[str] | Filter,
-    progress: Callable[[int, int], None] | None = None,
+    database: Database, selected: Sequence[str] | Filter, progress: Callable[[int, int], None] | None = None
 ) -> Iterator[str]:
     """Return the lines of sessions, each session as of one moment.
 

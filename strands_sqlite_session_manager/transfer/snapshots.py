@@ -145,10 +145,7 @@ class SnapshotRepository(SessionRepository):
     # -- writing --
 
     def write_session(
-        self,
-        session_id: str,
-        agents: list[tuple[SessionAgent, list[Message]]],
-        multi_agents: dict[str, dict[str, Any]],
+        self, session_id: str, agents: list[tuple[SessionAgent, list[Message]]], multi_agents: dict[str, dict[str, Any]]
     ) -> None:
         """Write the latest snapshots of a session's agents and orchestrators.
 
