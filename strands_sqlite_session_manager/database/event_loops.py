@@ -50,18 +50,14 @@ async def ended(write: Write) -> None:
     if write.outcome is None:
         return
     loop = asyncio.get_running_loop()
-    end = loop.create_future()
-
-    def tell() -> None:
-        if not end.done():
-            end.set_result(None)
+    end = asyncio.Event()
 
     def tell_loop() -> None:
         with suppress(RuntimeError):  # the loop was closed meanwhile
-            loop.call_soon_threadsafe(tell)
+            loop.call_soon_threadsafe(end.set)
 
     write.outcome.call_back(tell_loop)
-    await end
+    await end.wait()
 
 
 async def in_thread(work: Callable[..., _T], *arguments: Any) -> _T:
