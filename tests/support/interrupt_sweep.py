@@ -1,6 +1,6 @@
 """Interrupts operations at every moment, and examines what each interrupt leaves behind.
 
-`python -m tests.support.interrupting [--every N] [--synchronous FULL] [--moments FIRST LAST] [NAME ...]` reports for
+`python -m tests.support.interrupts [--every N] [--synchronous FULL] [--moments FIRST LAST] [NAME ...]` reports for
 each operation how many moments it has, at how many it was interrupted, and where that broke something.
 """
 
