@@ -251,10 +251,13 @@ class AgentTrial:
         except _CONCURRENCY:
             # Strands takes a turn that was interrupted in its last moments for a running one. What the manager stores
             # must be right all the same.
-            calls = [block["toolUse"]["toolUseId"] for block in self.agent.messages[-1]["content"] if "toolUse" in block]
             content = [{"text": text}]
-            results = [{"toolResult": {"toolUseId": call, "status": "error", "content": content}} for call in calls]
-            message: Any = {"role": "user", "content": results or content}  # a call without a result is repaired
+            results = [  # a resume repairs a call without one
+                {"toolResult": {"toolUseId": block["toolUse"]["toolUseId"], "status": "error", "content": content}}
+                for block in self.agent.messages[-1]["content"]
+                if "toolUse" in block
+            ]
+            message: Any = {"role": "user", "content": results or content}
             self.agent.messages.append(message)
             self.agent._session_manager.append_message(message, self.agent)
 
