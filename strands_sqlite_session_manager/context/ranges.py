@@ -135,6 +135,7 @@ def locate(
     now = Held()
     edited: dict[int, str] = {}
     claimed: dict[int, Message] = {}
+    present = {id(message) for message in messages}
     added_at: dict[int, tuple[Message, int]] = {}
     for message, copy, message_id in added:
         position = max((at for at, held in enumerate(messages) if held is message), default=None)
@@ -151,6 +152,8 @@ def locate(
             now.add(message, copy, message_id)
             continue
         index = finder.find(message)
+        if index is not None and _is_anothers(before.objects[index], message, present):
+            index = None
         source = None if index is None else before.sources[index]
         is_unchanged = index is not None and is_same(message, before.copies[index])
         copy = before.copies[index] if index is not None and is_unchanged else exact_copy(message, name)
@@ -162,6 +165,11 @@ def locate(
             source = encode(copy, name)
         now.add(message, copy, source)
     return now, edited
+
+
+def _is_anothers(owner: "Message", message: "Message", present: Container[int]) -> bool:
+    """Return whether the agent holds the owner of a row beside a message that was copied from it and now differs."""
+    return owner is not message and id(owner) in present and not is_same(owner, exact_copy(message, "message"))
 
 
 def write_context(sources: Iterable[Source], next_id: int) -> str:

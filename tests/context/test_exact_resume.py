@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 from strands.hooks import AfterInvocationEvent, HookRegistry, registry
 
+from strands_sqlite_session_manager import SQLiteSessionManager
+
+from ..support.conversations import build
 from ..support.fresh_processes import another_process, in_a_new_process
 from ..support.histories import HISTORIES, SESSION, resume
 from ..support.histories.history import accepts, call, say
@@ -100,3 +103,21 @@ def test_a_hook_that_fails_after_an_invocation_costs_the_session_nothing(tmp_pat
         with pytest.raises(ZeroDivisionError):
             HISTORIES[name].drive(agent)
     assert in_a_new_process(resume, name, tmp_path / "sessions.db") == held(agent)
+
+
+def test_a_message_is_redacted_though_an_edited_copy_of_it_stands_in_front(path: Path) -> None:
+    with SQLiteSessionManager(SESSION, path) as manager:
+        agent = build(manager, "hello")
+        agent("a secret")
+        said = agent.messages[0]
+        said["tracking_id"] = "its own"  # as newer versions of Strands do
+        manager.sync_agent(agent)
+        agent.messages.insert(0, {**said, "content": [{"text": "an edited copy"}]})
+        manager.sync_agent(agent)
+        said["content"] = [{"text": "[redacted]"}]
+        manager.redact_latest_message(said, agent)
+        texts = [message.to_message()["content"][0]["text"] for message in manager.list_messages(SESSION, "default")]
+        live = held(agent)
+    assert texts == ["[redacted]", "hello"]
+    with SQLiteSessionManager(SESSION, path) as manager:
+        assert held(build(manager)) == live
