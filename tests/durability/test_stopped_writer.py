@@ -208,5 +208,5 @@ def test_a_thread_waits_for_the_vacuum_of_another_for_its_timeout(path: Path) ->
         f"{path} | another writer kept the database locked for more than 0.001 seconds; nothing was written: try again"
     )
     assert waited < MARGIN
-    hasty.update_session_metadata(SESSION, {"key": "value"})
+    patient.update_session_metadata(SESSION, {"key": "value"})
     verify(path, 3)
