@@ -152,7 +152,7 @@ def locate(
             now.add(message, copy, message_id)
             continue
         index = finder.find(message)
-        if index is not None and _is_anothers(before.objects[index], message, present):
+        if index is not None and _is_anothers(before.objects[index], message, name, present):
             index = None
         source = None if index is None else before.sources[index]
         is_unchanged = index is not None and is_same(message, before.copies[index])
@@ -167,9 +167,9 @@ def locate(
     return now, edited
 
 
-def _is_anothers(owner: "Message", message: "Message", present: Container[int]) -> bool:
+def _is_anothers(owner: "Message", message: "Message", name: str, present: Container[int]) -> bool:
     """Return whether the agent holds the owner of a row beside a message that was copied from it and now differs."""
-    return owner is not message and id(owner) in present and not is_same(owner, exact_copy(message, "message"))
+    return owner is not message and id(owner) in present and not is_same(owner, exact_copy(message, name))
 
 
 def write_context(sources: Iterable[Source], next_id: int) -> str:
