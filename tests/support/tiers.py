@@ -1,4 +1,4 @@
-"""Chooses which cases of a test are quick, instead of only the first; the others are long."""
+"""Leaves cases of a test to the long tier; of the rest, the first is quick, or all with the mark `every_case`."""
 
 from collections.abc import Collection, Iterable
 from typing import Any
