@@ -9,8 +9,8 @@ import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from itertools import count
 from typing import NoReturn
 
@@ -30,10 +30,17 @@ class Settings:
     Attributes:
         synchronous: FULL syncs every commit to the disk, NORMAL only checkpoints.
         timeout: Seconds to wait for other writers.
+        waits: Whether SQLite does this waiting; otherwise it waits only while the file is opened.
     """
 
     synchronous: str
     timeout: float
+    waits: bool = True
+
+    @cached_property
+    def instant(self) -> "Settings":
+        """The same settings for a write that fails at once while another writer keeps the database locked."""
+        return replace(self, waits=False)
 
 
 class Connection:
@@ -67,9 +74,11 @@ class Connection:
 
     def apply(self, settings: Settings) -> None:
         """Apply the present user's settings; another user may have had the connection before."""
-        if settings != self.settings:
-            self.wait_at_most(settings.timeout)
-            self.raw.execute(f"PRAGMA synchronous = {settings.synchronous}")  # this waits while a file is created
+        before = self.settings
+        if settings != before:
+            self.wait_at_most(settings.timeout if settings.waits else 0)
+            if before is None or settings.synchronous != before.synchronous:
+                self.raw.execute(f"PRAGMA synchronous = {settings.synchronous}")  # this waits while a file is created
         self.settings = settings
 
     def wait_at_most(self, seconds: float) -> None:
@@ -103,7 +112,7 @@ def open_to_write(path: str, settings: Settings, connect: Connect | None) -> Con
         # Overwrites deleted content with zeros. It must be on for every write: a later deletion does not find what an
         # earlier write left behind.
         raw.execute("PRAGMA secure_delete = ON")
-        connection.apply(settings)
+        connection.apply(replace(settings, waits=True))
         schema.prepare(raw, path, settings.timeout, lambda: _keep_legacy(path, connect))
         files.check_companions(path)  # again, now that SQLite has them open
     except BaseException as error:

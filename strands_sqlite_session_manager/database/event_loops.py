@@ -47,7 +47,7 @@ async def result_of(database: Database, write: Write) -> Any:
 
 async def ended(write: Write) -> None:
     """Wait until a queued write has ended."""
-    if write.outcome is None:
+    if write.outcome is None or write.outcome.is_done:
         return
     loop = asyncio.get_running_loop()
     end = asyncio.Event()

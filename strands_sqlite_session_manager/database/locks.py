@@ -57,3 +57,8 @@ def hold(lock: Lock, work: Callable[..., _T], *arguments: Any, timeout: float = 
 def locked() -> sqlite3.OperationalError:
     """Return the error that SQLite raises when another writer keeps the database locked, for a wait of our own."""
     return sqlite3.OperationalError("database is locked")
+
+
+def is_locked(error: BaseException) -> bool:
+    """Return whether an error of any driver means that another writer keeps the database locked."""
+    return "database is locked" in str(error)

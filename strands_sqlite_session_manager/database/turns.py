@@ -5,9 +5,11 @@ processes some hardly get a chance. Here they queue in the kernel, for two locks
 One is the turn. The other is the head of the line: only its holder waits for the turn, so that no later process
 overtakes it. A killed process releases both.
 
-Only writers whose commit waits for the disk (`FULL`) queue; without that wait, a turn is over before it matters. The
-queue is for fairness only. SQLite's own lock protects the file, also against programs that do not use the queue, and
-where there is no `fcntl`, as on Windows, there is no queue.
+A turn lasts for several writes, because switching takes time, too. A process that has not met a rival for a while
+writes without a turn: it has nobody to wait for.
+
+The queue is for fairness only. SQLite's own lock protects the file, also against programs that do not use the queue,
+and where there is no `fcntl`, as on Windows, there is no queue.
 """
 
 import os
@@ -22,58 +24,74 @@ except ImportError:
 
 _SUFFIX = "-queue"
 _TURN, _LINE = 0, 1  # bytes of the file that are locked
-_RELIED_ON = 0.05  # seconds for which the file is assumed to still exist
+_LENGTH = 0.01  # seconds that a turn lasts
+_WARY = 1.0  # seconds for which a process queues after it has met a rival
 
 
 class Turns:
-    """This process's place in the queue of a file; used by one thread at a time."""
+    """This process's place in the queue of a file; changed by one thread at a time."""
 
     def __init__(self, path: str | None) -> None:
         """Prepare to queue for a database; None means one that no other process can use."""
         self._path = None if path is None or fcntl is None else path + _SUFFIX
         self._descriptor: int | None = None
-        self._is_ours = False
-        self._seen = 0.0  # when the file was last seen to exist
+        self._end: float | None = None  # when our turn is over; None while it is not ours
+        self._used = 0.0  # when a write in our turn ended last
+        self._queues_until = 0.0
 
-    def enter(self, *, wait: bool) -> bool:
-        """Take the turn, waiting for it if asked to; return whether it is ours."""
-        while self._path is not None:
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is our turn."""
+        return self._end is not None
+
+    def may_write(self) -> bool:
+        """Return whether this process may write now: it is its turn, or it knows of no rival."""
+        return self._end is not None or time.monotonic() > self._queues_until
+
+    def expect_rivals(self) -> None:
+        """Queue for a while: another process writes, too."""
+        if self._path is not None:
+            self._queues_until = time.monotonic() + _WARY
+
+    def enter(self) -> None:
+        """Wait for our turn, unless there is no known rival."""
+        while not self.may_write() and self._path is not None:
             try:
                 if self._descriptor is None:
                     self._descriptor = self._open(self._path)
-                self._is_ours = True  # or may be, from here on
-                self._lock(self._descriptor, wait)
-                if self._is_there(self._descriptor):
-                    return True
+                self._lock(self._descriptor)
+                if os.fstat(self._descriptor).st_nlink:
+                    self._used = time.monotonic()
+                    self._end = self._used + _LENGTH
+                    return
                 self.close()  # the last user removed the file, and others lock a new one
-            except BlockingIOError:
-                return False
             except OSError:  # no permission, or a file system without locks
                 self.close()
-                return True
-        return True
+                return
 
-    def _is_there(self, descriptor: int) -> bool:
-        now = time.monotonic()
-        if now - self._seen > _RELIED_ON:
-            if not os.fstat(descriptor).st_nlink:
-                return False
-            self._seen = now
-        return True
+    def end_write(self) -> None:
+        """Note the end of a write, and leave if the turn is over."""
+        if self._end is not None:
+            self._used = time.monotonic()
+            if self._used > self._end:
+                self.leave()
 
-    @staticmethod
-    def _lock(descriptor: int, wait: bool) -> None:
+    def unused_for(self, seconds: float) -> bool:
+        """Return whether no write in our turn has ended for some time."""
+        return time.monotonic() - self._used > seconds
+
+    def _lock(self, descriptor: int) -> None:
         try:
-            if wait:
+            try:
+                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 2, _TURN)  # and the line
+            except BlockingIOError:
                 fcntl.lockf(descriptor, fcntl.LOCK_EX, 1, _LINE)
                 fcntl.lockf(descriptor, fcntl.LOCK_EX, 1, _TURN)
-            else:
-                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 2, _TURN)  # and the line
+                self.expect_rivals()
         finally:
             fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, _LINE)
 
     def _open(self, path: str) -> int:
-        self._seen = 0.0
         nofollow = getattr(os, "O_NOFOLLOW", 0)
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | nofollow, 0o600)
@@ -91,13 +109,14 @@ class Turns:
         return descriptor
 
     def leave(self) -> None:
-        """Release the turn, if it may be ours."""
-        if self._is_ours and self._descriptor is not None:
+        """End our turn."""
+        if self._descriptor is not None:
             fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
-            self._is_ours = False
+        self._end = None
 
     def close(self) -> None:
-        """Stop queuing, and release the turn if it is ours; `enter` starts again."""
+        """Stop queuing, and end our turn if it is ours; `enter` starts again."""
+        self._end = None
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)

@@ -5,8 +5,11 @@ committer, writes everything that waits as one transaction: while a commit is on
 fills. Every writer gets its own outcome after the commit. A write that fails inside such a transaction is undone alone;
 a failed commit fails all of them.
 
-Processes take turns as well, see `turns`. A queued write can be withdrawn until the committer has the database's write
-lock. So a writer that runs out of time, is interrupted or is canceled knows whether its write will happen.
+Only the committer waits for other processes, which take turns (see `turns`). It keeps this process's turn for a moment,
+in which a writer without competition in the process can again write in its own thread.
+
+A queued write can be withdrawn until the committer has the database's write lock. So a writer that runs out of time, is
+interrupted or is canceled knows whether its write will happen.
 """
 
 import sqlite3
@@ -19,16 +22,17 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from .connections import Connection, Settings
-from .locks import hold, locked, new_lock
+from .locks import hold, is_locked, locked, new_lock
 from .outcome import Outcome
 from .transactions import roll_back, transact
 from .turns import Turns
 
 _IDLE = 5.0  # seconds after which an idle committer ends
-_STEP = 0.1  # seconds that the committer waits for another process before it checks which writers still wait
-_COMMITTERS = {name: Settings(name, _STEP) for name in ("FULL", "NORMAL")}
-_TURN = 0.008  # seconds that a process's turn lasts; switching takes time, too
-_LINGER = 0.0005  # seconds to wait in a turn for the next write
+_STEP = 0.1  # seconds that a wait which must not be given up lasts before it is begun again
+_COMMITTERS = {name: Settings(name, _STEP).instant for name in ("FULL", "NORMAL")}
+_CROWDED = 0.008  # seconds for which the committer keeps the lock while many threads write
+_LINGER = 0.001  # seconds to wait in a turn for the next write
+_PAUSES = (0.0005, 0.01)  # seconds between attempts while a program outside the queue writes: the first, and the most
 _REST = 0.05  # seconds to wait for the end of a turn in which nothing more arrives
 
 UseConnection = Callable[..., Any]
@@ -88,23 +92,26 @@ class Writers:
             sqlite3.Error: If SQLite fails; nothing was written.
             Exception: What `work` raises; nothing was written.
         """
-        if self._queue.empty():
+        end = time.monotonic() + write.settings.timeout
+        if self._queue.empty() and self._turns.may_write():
             # As in `locks.hold`, but without waiting for the lock.
             try:
                 try:
-                    if self.turn.acquire(blocking=False) and (
-                        write.settings.synchronous != "FULL" or self._turns.enter(wait=False)
-                    ):
-                        return self._use_connection(write.settings, _alone, write)
+                    if self.turn.acquire(blocking=False):
+                        return self._use_connection(write.settings.instant, _alone, write)
+                except sqlite3.OperationalError as error:
+                    if not is_locked(error):
+                        raise
+                    self._turns.expect_rivals()
                 finally:
-                    self._end_turn()
+                    self._end_write()
             finally:
-                self._end_turn()
-        return self._wait(write)
+                self._end_write()
+        return self._wait(write, end)
 
-    def _end_turn(self) -> None:
+    def _end_write(self) -> None:
         if self.turn._is_owned():
-            self._turns.leave()
+            self._turns.end_write()
             self.turn.release()
 
     def exclusively(self, settings: Settings, work: Callable[..., Any], *arguments: Any) -> Any:
@@ -136,8 +143,7 @@ class Writers:
             if not is_queued:
                 withdraw(write)
 
-    def _wait(self, write: Write) -> Any:
-        end = time.monotonic() + write.settings.timeout
+    def _wait(self, write: Write, end: float) -> Any:
         try:
             outcome = self.submit(write)
         except RuntimeError:  # the interpreter shuts down
@@ -164,25 +170,27 @@ class Writers:
         """Run in the committer: write what waits, until nothing more arrives."""
         while True:
             try:
-                first = self._queue.get(timeout=_IDLE)
+                first = self._queue.get(timeout=_LINGER if self._turns.is_ours else _IDLE)
             except Empty:
-                if hold(self._starting, self._retire):
+                if self._turns.is_ours:
+                    if self._turns.unused_for(_LINGER):
+                        with suppress(sqlite3.OperationalError):  # a thread is writing
+                            hold(self.turn, self._turns.leave, timeout=0)
+                elif hold(self._starting, self._retire):
                     return
                 continue
             hold(self.turn, self._serve, first)
             del first  # drop the reference while waiting for the next write
 
     def _serve(self, first: _Queued) -> None:
-        """Take this process's turn, and write what waits and what arrives until the turn is over."""
+        """Write what waits, in this process's turn; after a crowd, wait in it for the crowd's next writes."""
         batch = [first]
+        end = time.monotonic() + _CROWDED
         try:
-            if first[0].settings.synchronous == "FULL":
-                self._turns.enter(wait=True)
-            end = time.monotonic() + _TURN
             while batch:
-                self._commit_together(batch)
+                self._write_together(batch)
+                linger = min(_LINGER, end - time.monotonic()) if len(batch) > 1 else 0
                 batch = []
-                linger = min(_LINGER, end - time.monotonic())
                 with suppress(Empty):
                     if linger > 0:
                         batch.append(self._queue.get(timeout=linger))
@@ -190,7 +198,20 @@ class Writers:
             for _, outcome in batch:
                 outcome.fail(error)
         finally:
-            self._turns.leave()
+            self._turns.end_write()
+
+    def _write_together(self, batch: list[_Queued]) -> None:
+        """Write all that waits, as soon as no other process writes, unless no writer waits for it any longer."""
+        pause, longest = _PAUSES
+        self._turns.enter()
+        while not self._commit_together(batch):
+            self._turns.expect_rivals()
+            self._turns.enter()
+            time.sleep(pause)
+            pause = min(pause * 1.5, longest)
+            batch[:] = [(write, outcome) for write, outcome in batch if not outcome.is_withdrawn]
+            if not batch:
+                return
 
     def _retire(self) -> bool:
         if self._queue.empty():
@@ -198,16 +219,21 @@ class Writers:
             return True
         return False
 
-    def _commit_together(self, batch: list[_Queued]) -> None:
-        """Write all that waits as one transaction; a NORMAL write can join a FULL transaction, but not the reverse."""
+    def _commit_together(self, batch: list[_Queued]) -> bool:
+        """Write all that waits as one transaction; return False if another process is writing.
+
+        A NORMAL write can join a FULL transaction, but not the reverse.
+        """
         self._take(batch)
         is_full = any(write.settings.synchronous == "FULL" for write, _ in batch)
         synchronous = "FULL" if is_full else "NORMAL"
+        has_begun = False
 
         def commit(connection: Connection) -> None:
+            nonlocal has_begun
             raw = connection.raw
-            if not _begin(raw, batch):
-                return
+            raw.execute("BEGIN IMMEDIATE")
+            has_begun = True
             try:
                 self._take(batch, synchronous)
                 results = _write_each(raw, batch)
@@ -220,8 +246,11 @@ class Writers:
         try:
             self._use_connection(_COMMITTERS[synchronous], commit)
         except BaseException as error:
+            if not has_begun and is_locked(error):
+                return False
             for _, outcome in batch:
                 outcome.fail(error)
+        return True
 
     def _take(self, batch: list[_Queued], synchronous: str | None = None) -> None:
         """Add what waits to a batch; what needs a stricter commit goes to the next one."""
@@ -247,20 +276,6 @@ def _alone(connection: Connection, write: Write) -> Any:
     if write.is_statement:
         return write.work(connection.raw)
     return transact(connection.raw, "BEGIN IMMEDIATE", write.work)
-
-
-def _begin(raw: sqlite3.Connection, batch: list[_Queued]) -> bool:
-    """Begin a transaction as soon as no other process writes; return False if no writer waits for it any longer."""
-    while True:
-        try:
-            raw.execute("BEGIN IMMEDIATE")
-            return True
-        except raw.OperationalError as error:
-            if "locked" not in str(error):
-                raise
-        batch[:] = [(write, outcome) for write, outcome in batch if not outcome.is_withdrawn]
-        if not batch:
-            return False
 
 
 def _write_each(raw: sqlite3.Connection, batch: list[_Queued]) -> list[tuple[Outcome, Any, BaseException | None]]:

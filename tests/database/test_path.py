@@ -200,8 +200,7 @@ def test_the_file_and_its_companions_are_for_their_owner_only_whatever_the_umask
         manager.create_agent("home", agent("ada"))
         manager.create_message("home", "ada", message(0))
         modes = {path.name: mode(path) for path in empty_folder.iterdir()}
-    companions = ("-wal", "-shm", "-queue")
-    assert modes == {"sessions.db": 0o600, **{f"sessions.db{companion}": 0o600 for companion in companions}}
+    assert modes == dict.fromkeys(("sessions.db", "sessions.db-wal", "sessions.db-shm"), 0o600)
 
 
 @on_posix

@@ -27,7 +27,7 @@ from strands_sqlite_session_manager import (
     SQLiteSessionRepository,
 )
 
-from ..support.lock_holders import held_elsewhere, seconds_to_lock
+from ..support.lock_holders import held_elsewhere, held_for_a_moment, seconds_to_lock
 from ..support.workers import in_processes
 
 pytestmark = pytest.mark.skipif(
@@ -264,10 +264,19 @@ def test_a_program_that_knows_nothing_of_the_queue_is_waited_for(path: Path) -> 
 # -- the file --
 
 
+def test_a_process_that_meets_no_other_writer_needs_no_file(path: Path) -> None:
+    prepare(path)
+    with SQLiteSessionRepository(path) as repository:
+        append(repository, 0, 0)
+        append(repository, 0, 1)
+        assert not queue_of(path).exists()
+
+
 def in_use(path: Path) -> SQLiteSessionRepository:
-    """Return a repository that has written, and so has queued if it can."""
+    """Return a repository that has met another writer, and so has queued if it can."""
     repository = SQLiteSessionRepository(path, timeout=5)
-    append(repository, 0, appended(path, 0))
+    with held_for_a_moment(path):
+        append(repository, 0, appended(path, 0))
     return repository
 
 

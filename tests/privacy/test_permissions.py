@@ -20,6 +20,7 @@ from strands_sqlite_session_manager.cli import main
 from ..support.conversations import build
 from ..support.file_watch import CAN_WATCH, Watch
 from ..support.legacy_files import example, write
+from ..support.lock_holders import held_for_a_moment
 from ..support.records import agent, message, query
 from ..support.scripted_model import REDACT_INPUT
 from ..support.tiers import tier
@@ -65,7 +66,8 @@ def use_everything(folder: Path) -> None:
     """Do all that creates files, of sessions that are too large for SQLite's cache."""
     path = folder / "new" / "below" / "sessions.db"
     with SQLiteSessionManager("home", path, metadata={"user": "42"}) as manager:
-        build(manager, "aye", REDACT_INPUT)("hello")
+        with held_for_a_moment(path):  # so that it queues
+            build(manager, "aye", REDACT_INPUT)("hello")
         for number in range(2, 6):
             manager.create_message("home", "default", message(number, MEGABYTE))
         manager.fork_session("home", "fork")
@@ -174,7 +176,8 @@ def test_a_shared_file_stays_shared_with_what_belongs_to_it_whatever_is_done(tmp
     before = os.umask(0o077)
     try:
         with shared(path, permissions) as manager:
-            manager.create_message("home", "ada", message(0, "hello " * 10_000))
+            with held_for_a_moment(path):
+                manager.create_message("home", "ada", message(0, "hello " * 10_000))
             manager.fork_session("home", "fork")
             manager.delete_session("fork")
             manager.vacuum()
@@ -200,7 +203,8 @@ def test_what_root_does_to_a_file_leaves_its_owner_everything(folder: Path) -> N
     SQLiteSessionManager("home", path).close()
     os.chown(path, NOBODY, NOBODY)
     with SQLiteSessionManager("home", path) as manager:
-        manager.create_agent("home", agent("ada"))
+        with held_for_a_moment(path):
+            manager.create_agent("home", agent("ada"))
         assert {(file.name, file.stat().st_uid) for file in folder.iterdir()} == {
             (name, NOBODY) for name in ("sessions.db", "sessions.db-wal", "sessions.db-shm", "sessions.db-queue")
         }

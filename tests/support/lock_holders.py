@@ -4,6 +4,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -35,6 +36,16 @@ def held_here(path: Path) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         yield connection
+
+
+@contextmanager
+def held_for_a_moment(path: Path) -> Iterator[None]:
+    """Hold the write lock at the beginning of the block, so that a write in it waits, and queues."""
+    with held_here(path) as connection:
+        end = threading.Timer(0.05, connection.rollback)
+        end.start()
+        yield
+        end.join()
 
 
 class Holder:
