@@ -11,8 +11,7 @@ import random
 import sqlite3
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from .. import errors
 from ..database.database import Database, Row
@@ -28,8 +27,7 @@ class StaleError(Exception):
     """The file does not hold what this process knows: another writer changed it, and nothing was written."""
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """One write of an account, and how to tell whether it took place.
 
     Attributes:

@@ -9,8 +9,8 @@ Otherwise another writer was there.
 
 import sqlite3
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from strands.types.content import Message
 
@@ -36,8 +36,7 @@ StoreForm = Callable[[Message], Message]
 """Returns the form in which a message is stored, given a copy of it."""
 
 
-@dataclass(frozen=True)
-class _Append:
+class _Append(NamedTuple):
     """A message that becomes part of the history, in the form in which it was said."""
 
     message: Message
@@ -46,27 +45,26 @@ class _Append:
     created_at: str
 
 
-@dataclass(frozen=True)
-class _Stored:
+class _Stored(NamedTuple):
     """What the file is known to hold of an agent.
 
     Attributes:
         revision: The agent's revision.
         next_id: The id of the history's next message.
         columns: Copies of the values of `COLUMNS`.
-        version: The version of the agent's state that is stored, or None if it is unknown.
-        context: The column `context`.
         held: The messages that the agent held at the last write.
+        context: The column `context`.
+        version: The version of the agent's state that is stored, or None if it is unknown.
         appends: Messages that should be in the history, but whose write failed or was interrupted.
         rewrites: Statements of redactions whose write failed or was interrupted.
     """
 
-    revision: int = 0
-    next_id: int = 0
-    columns: Mapping[str, Any] = field(default_factory=dict)
-    version: StateVersion | None = None
+    revision: int
+    next_id: int
+    columns: Mapping[str, Any]
+    held: Held
     context: str | None = None
-    held: Held = field(default_factory=Held)
+    version: StateVersion | None = None
     appends: tuple[_Append, ...] = ()
     rewrites: tuple[tuple[str, Row], ...] = ()
 
@@ -84,13 +82,13 @@ class LiveAgent(Account):
         self._keys = (session_id, agent_id)
         self._where = ("of agent", agent_id, "in session", session_id)  # for errors
         self._store_form = store_form
-        self._stored = _Stored()
+        self._stored = _Stored(0, 0, {}, Held())
 
     def renew(self) -> None:
         """Start over in a forked child: at the fork, another thread may have been changing the agent's state."""
         super().renew()
         if self._stored.version is not None:
-            self._stored = replace(self._stored, version=self._stored.version.in_child())
+            self._stored = self._stored._replace(version=self._stored.version.in_child())
 
     # -- creating and loading --
 
@@ -107,9 +105,8 @@ class LiveAgent(Account):
         for index, message in enumerate(messages):
             held.add(message, exact_copy(message, f"messages[{index}]"), index)
         copies = {name: exact_copy(columns.values[name], name) for name in COLUMNS}
-        after = _Stored(
-            new_revision(), len(messages), copies, columns.version, write_context(held.sources, len(messages)), held
-        )
+        context = write_context(held.sources, len(messages))
+        after = _Stored(new_revision(), len(messages), copies, held, context, columns.version)
         now = timestamp()
         agent_row = (*self._keys, now, now, *(self._column(name, copies[name]) for name in COLUMNS), after.context)
         message_rows = [
@@ -153,7 +150,7 @@ class LiveAgent(Account):
         revision, last_id, context, *texts = row
         columns = {name: decode(text, name, *self._where) for name, text in zip(COLUMNS, texts, strict=True)}
         copies = {name: exact_copy(value, name) for name, value in columns.items()}
-        self._stored = _Stored(revision, 0 if last_id is None else last_id + 1, copies, context=context)
+        self._stored = _Stored(revision, 0 if last_id is None else last_id + 1, copies, Held(), context)
         return columns
 
     def load_messages(self, connection: sqlite3.Connection, prepended: list[Message], offset: int) -> list[Message]:
@@ -187,7 +184,7 @@ class LiveAgent(Account):
                 objects.append(part)
                 sources.append(self._encode(exact_copy(part, "context"), "context"))
         copies = [exact_copy(message, "message") for message in objects]
-        self._stored = replace(self._stored, held=Held(objects, copies, sources))
+        self._stored = self._stored._replace(held=Held(objects, copies, sources))
         return list(objects)
 
     # -- events --
@@ -203,13 +200,13 @@ class LiveAgent(Account):
             )
         append = _Append(message, copy, self._encode(copy, "message"), timestamp())
         is_simple = len(messages) > 0 and messages[-1] is message and self._is_current(messages, columns, added=1)
-        self._stored = replace(before, appends=(*before.appends, append))  # until it is adopted
+        self._stored = before._replace(appends=(*before.appends, append))  # until it is adopted
         return self._simple_append(before, append, columns) if is_simple else self._change(messages, columns)
 
     def save(self, messages: list[Message], columns: AgentColumns) -> Change | None:
         """Return the change that stores what has changed; None if nothing has."""
         if self._is_current(messages, columns):
-            self._stored = replace(self._stored, version=columns.version)
+            self._stored = self._stored._replace(version=columns.version)
             return None
         return self._change(messages, columns)
 
@@ -227,7 +224,7 @@ class LiveAgent(Account):
             return self.save(messages, columns)
         objects = list(stored.held.objects)
         objects[index] = message
-        self._stored = replace(stored, held=replace(stored.held, objects=objects))
+        self._stored = stored._replace(held=replace(stored.held, objects=objects))
         return self._rewrite(message, {source}, messages, columns, redacting=False)
 
     def redact(self, message: Message, messages: list[Message], columns: AgentColumns) -> Change:
@@ -258,12 +255,12 @@ class LiveAgent(Account):
         stored = self._stored
         if stored.revision != before:
             return
-        stored = replace(stored, revision=after)
+        stored = stored._replace(revision=after)
         if columns_changed:
-            stored = replace(stored, columns={}, version=None)
+            stored = stored._replace(columns={}, version=None)
         if message is not None:
             held = stored.held.overwritten({message[0]}, exact_copy(message[1], "message"))
-            stored = replace(stored, held=held)
+            stored = stored._replace(held=held)
         self._stored = stored
 
     # -- writing --
@@ -316,7 +313,7 @@ class LiveAgent(Account):
 
         def adopt() -> None:
             before.held.add(append.message, append.copy, message_id, position=position)
-            self._stored = replace(before, next_id=message_id + 1, version=columns.version)
+            self._stored = before._replace(next_id=message_id + 1, version=columns.version)
 
         proof = (
             f"SELECT 1 FROM messages WHERE {_THIS} AND message_id = ? AND created_at = ? AND message = ?",
@@ -343,7 +340,7 @@ class LiveAgent(Account):
             )
             for row_id in sorted(rows)
         )
-        self._stored = replace(self._stored, rewrites=(*self._stored.rewrites, *statements))
+        self._stored = self._stored._replace(rewrites=(*self._stored.rewrites, *statements))
         return self._change(messages, columns, overwritten)
 
     def _change(self, messages: list[Message], columns: AgentColumns, held: Held | None = None) -> Change:
@@ -390,7 +387,7 @@ class LiveAgent(Account):
 
         def adopt() -> None:
             known = {**before.columns, **changed}
-            self._stored = _Stored(revision, next_id, known, columns.version, context, now_held)
+            self._stored = _Stored(revision, next_id, known, now_held, context, columns.version)
 
         return Change(write, (f"SELECT 1 FROM agents WHERE {_THIS} AND revision = ?", (*self._keys, revision)), adopt)
 

@@ -7,7 +7,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from strands.hooks import AfterInvocationEvent, HookCallback, HookRegistry, events, registry
 from strands.session.file_session_manager import FileSessionManager
@@ -45,8 +45,7 @@ class StateVersion:
         return replace(self, number=-1)
 
 
-@dataclass(frozen=True)
-class AgentColumns:
+class AgentColumns(NamedTuple):
     """What a session keeps of an agent besides its messages.
 
     Attributes:

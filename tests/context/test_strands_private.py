@@ -112,7 +112,7 @@ PRIVATE = {
     "_model_state",
 }
 # Private names of Python's locks, and of `argparse`, which has no public way to inspect a parser.
-PYTHONS = {"_is_owned", "_SubParsersAction", "_actions", "_option_string_actions"}
+PYTHONS = {"_is_owned", "_SubParsersAction", "_actions", "_option_string_actions", "_replace"}
 FOLDER = Path(package.__file__).parent
 
 
