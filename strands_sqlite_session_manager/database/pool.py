@@ -136,7 +136,7 @@ class Pool:
     def is_in_use_here(self) -> bool:
         """Whether the calling thread is in the middle of a read or a write."""
         lease: _Lease | None = getattr(self._thread, "lease", None)
-        return self.writers.turn._is_owned() or (lease is not None and lease.connection.lock._is_owned())
+        return self.writers.lock._is_owned() or (lease is not None and lease.connection.lock._is_owned())
 
     @staticmethod
     def _work(connection: Connection, settings: Settings, work: Callable[..., _T], arguments: tuple[Any, ...]) -> _T:
@@ -248,7 +248,7 @@ class MemoryPool(Pool):
     @property
     def is_in_use_here(self) -> bool:
         """Whether the calling thread is in the middle of a read or a write."""
-        return bool(self.writers.turn._is_owned() or self._open[0].lock._is_owned())
+        return bool(self.writers.lock._is_owned() or self._open[0].lock._is_owned())
 
     def _connection_of_thread(self, settings: Settings) -> Connection:
         return self._open[0]

@@ -63,7 +63,7 @@ class Writers:
     """The queue of one file in this process.
 
     Attributes:
-        turn: A lock that the writing thread holds.
+        lock: Held by the thread that writes.
     """
 
     def __init__(self, use_connection: UseConnection, turns: Turns) -> None:
@@ -74,7 +74,7 @@ class Writers:
     def renew(self) -> None:
         """Start over in a forked child, where neither the holders of the locks nor the committer exist."""
         self._turns.close()
-        self.turn = new_lock()
+        self.lock = new_lock()
         self._queue: SimpleQueue[_Queued] = SimpleQueue()
         self._starting = new_lock()
         self._committer: threading.Thread | None = None
@@ -82,7 +82,7 @@ class Writers:
     def rest(self) -> None:
         """Leave the queue of processes until the next write, unless a thread keeps writing."""
         with suppress(sqlite3.OperationalError):
-            hold(self.turn, self._turns.remove, timeout=_REST)
+            hold(self.lock, self._turns.remove, timeout=_REST)
 
     def write(self, write: Write) -> Any:
         """Do a write and return its result.
@@ -97,7 +97,7 @@ class Writers:
             # As in `locks.hold`, but without waiting for the lock.
             try:
                 try:
-                    if self.turn.acquire(blocking=False):
+                    if self.lock.acquire(blocking=False):
                         return self._use_connection(write.settings.instant, _alone, write)
                 except sqlite3.OperationalError as error:
                     if not is_locked(error):
@@ -110,9 +110,9 @@ class Writers:
         return self._wait(write, end)
 
     def _end_write(self) -> None:
-        if self.turn._is_owned():
+        if self.lock._is_owned():
             self._turns.end_write()
-            self.turn.release()
+            self.lock.release()
 
     def exclusively(self, settings: Settings, work: Callable[..., Any], *arguments: Any) -> Any:
         """Run what must not be part of a transaction, such as VACUUM, while no other thread of the process writes.
@@ -120,7 +120,7 @@ class Writers:
         Raises:
             sqlite3.OperationalError: If others kept the database locked for the whole timeout.
         """
-        return hold(self.turn, self._use_connection, settings, work, *arguments, timeout=settings.timeout)
+        return hold(self.lock, self._use_connection, settings, work, *arguments, timeout=settings.timeout)
 
     def submit(self, write: Write) -> Outcome:
         """Queue a write and return its outcome, for the caller to check later; it never waits.
@@ -175,11 +175,11 @@ class Writers:
                 if self._turns.is_ours:
                     if self._turns.unused_for(_LINGER):
                         with suppress(sqlite3.OperationalError):  # a thread is writing
-                            hold(self.turn, self._turns.leave, timeout=0)
+                            hold(self.lock, self._turns.leave, timeout=0)
                 elif hold(self._starting, self._retire):
                     return
                 continue
-            hold(self.turn, self._serve, first)
+            hold(self.lock, self._serve, first)
             del first  # drop the reference while waiting for the next write
 
     def _serve(self, first: _Queued) -> None:
