@@ -27,14 +27,12 @@ async def result_of(database: Database, write: Write) -> Any:
     outcome = write.outcome
     assert outcome is not None
     try:
-        with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(ended(write), write.settings.timeout)
+        await ended(write, write.settings.timeout)
         if outcome.withdraw():
             raise database.failure(locked())
         await ended(write)
     except asyncio.CancelledError:
-        with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(ended(write), _GRACE)
+        await ended(write, _GRACE)
         raise
     finally:  # also when the event loop is abandoned with this task in it
         outcome.withdraw()
@@ -45,8 +43,8 @@ async def result_of(database: Database, write: Write) -> Any:
     return outcome.result
 
 
-async def ended(write: Write) -> None:
-    """Wait until a queued write has ended."""
+async def ended(write: Write, timeout: float | None = None) -> None:
+    """Wait until a queued write has ended, but no longer than some seconds."""
     if write.outcome is None or write.outcome.is_done:
         return
     loop = asyncio.get_running_loop()
@@ -57,7 +55,12 @@ async def ended(write: Write) -> None:
             loop.call_soon_threadsafe(end.set)
 
     write.outcome.call_back(tell_loop)
-    await end.wait()
+    timer = None if timeout is None else loop.call_later(timeout, end.set)
+    try:
+        await end.wait()
+    finally:
+        if timer is not None:
+            timer.cancel()
 
 
 async def in_thread(work: Callable[..., _T], *arguments: Any) -> _T:
