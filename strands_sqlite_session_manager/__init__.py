@@ -17,8 +17,8 @@ The package's layers, from the top; each uses only those below it:
 
 `README.md` in this folder is the long version for contributors.
 
-Public names are imported on first use, and so is `errors`: importing `strands` takes most of a second, which commands
-that only read the file save.
+Public names are imported on first use, and so is `errors`: importing `strands` takes most of a second, and most
+commands that only read the file do without it.
 """
 
 import sys

@@ -221,8 +221,8 @@ class SQLiteSessionManager(RepositorySessionManager, SQLiteSessionRepository):
             **kwargs: For future extensions of the interface.
 
         Raises:
-            ValueError: If the agent's id is not allowed, or its conversation manager is of another class than the last
-                one's.
+            ValueError: If the agent's id is not allowed, or its conversation manager is of a different class than the
+                last agent's.
             SessionNotFoundException: If the session was deleted.
             SessionException: If another agent of this manager has the same id, or the file cannot be read or written.
         """

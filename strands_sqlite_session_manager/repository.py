@@ -180,7 +180,7 @@ class SQLiteSessionRepository(SessionRepository):
             updated_after: Only sessions whose last activity is later: an aware `datetime`, or ISO 8601 text such as
                 the `updated_at` of a summary.
             updated_before: Only sessions whose last activity is earlier; the same types.
-            limit: The largest number to return; None returns all.
+            limit: The maximum number to return; None returns all.
             offset: The number to skip first.
 
         Raises:
@@ -305,10 +305,10 @@ class SQLiteSessionRepository(SessionRepository):
             session_id: Only in this session.
             agent_id: Only messages of agents with this id.
             metadata: Only in sessions with all of these values.
-            limit: The largest number to return; None returns all.
+            limit: The maximum number to return; None returns all.
 
         Raises:
-            TypeError: If the text is not a string, the metadata hold anything but strings, or the limit is not an
+            TypeError: If the text is not a string, the metadata holds anything but strings, or the limit is not an
                 integer.
             ValueError: If the text is empty, an id is not allowed, or the limit is negative.
             SessionException: If the file cannot be read.
@@ -342,7 +342,8 @@ class SQLiteSessionRepository(SessionRepository):
             first.
 
         Raises:
-            TypeError: If `by` or the metadata hold anything but strings, or a time is neither a datetime nor text.
+            TypeError: If `by` is not a string, the metadata holds anything but strings, or a time is neither a datetime
+                nor text.
             ValueError: If a time has no time zone, or is not ISO 8601.
             SessionException: If the file cannot be read.
         """
@@ -550,7 +551,7 @@ class SQLiteSessionRepository(SessionRepository):
         Args:
             session_id: The session's id.
             agent_id: The agent's id.
-            limit: The largest number to return; None returns all.
+            limit: The maximum number to return; None returns all.
             offset: The number to skip first.
             last: Return this many from the end, instead of a limit and an offset.
             **kwargs: For future extensions of the interface.

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _Self = TypeVar("_Self", bound="SQLiteStorage")
 _T = TypeVar("_T")
-_QUICK = 65536  # bytes that are cut into blocks in less than a thread takes to start
+_QUICK = 65536  # bytes that are cut into blocks in less time than a thread takes to start
 
 
 class SQLiteStorage:
@@ -147,7 +147,7 @@ class SQLiteStorage:
     async def delete(self, key: str) -> None:
         """Delete a key with its value; do nothing if the key does not exist.
 
-        What is deleted is overwritten in the file, and leaves the write-ahead log at the next checkpoint.
+        What is deleted is overwritten in the file. The write-ahead log can hold it until SQLite reuses that space.
 
         Args:
             key: The key.
@@ -187,7 +187,7 @@ class SQLiteStorage:
             return await in_thread(search, self._database, self._prefix, query)
 
     def namespace(self: _Self, prefix: str) -> _Self:
-        """Return a view of the keys below a prefix, which it accepts and returns without the prefix.
+        """Return a view of the keys below a prefix; it takes and returns them without the prefix.
 
         Args:
             prefix: The prefix; a `/` is added to it.
@@ -213,7 +213,7 @@ class SQLiteStorage:
         write = Write(work, self._database.settings)
         if self._database.submit(write):
             await result_of(self._database, write)
-        else:  # the interpreter shuts down
+        else:  # the interpreter is shutting down
             self._database.do(write)
 
 

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-_PAGE = 4096  # bytes; less than that is not cut, since a row writes a page at least
+_PAGE = 4096  # bytes; a value of this size or less is not cut, since writing a row writes at least a page
 _TEXT = b'{"text"'  # begins the text of a message, and of an entry of a stash
 _WINDOW = 64  # bytes before and after a place whose checksum decides
 _LONGEST = 3  # times the shortest block
@@ -76,7 +76,7 @@ def _shortest(size: int) -> int:
 
 
 def _same(value: bytes, start: int, like: Sequence[Block], reach: int) -> Sequence[Block]:
-    """Return the leading blocks of `like` into which a value would be cut again from a place on.
+    """Return the leading blocks of `like` that cutting a value from `start` on would give again.
 
     `reach` is how many bytes, from the start of a block, decide where it ends.
     """
@@ -90,7 +90,7 @@ def _same(value: bytes, start: int, like: Sequence[Block], reach: int) -> Sequen
 
 
 def _next_end(value: bytes, first: int, last: int) -> int:
-    """Return the place between two others at which a block ends; the last one if no text begins there."""
+    """Return where between two places a block ends; the second place, or the value's end, if no text begins there."""
     places = []
     place = value.find(_TEXT, first, last)
     while place >= 0:

@@ -93,7 +93,7 @@ def read_blocks(connection: sqlite3.Connection, key: str, known: Sequence[Block]
     Args:
         connection: A connection that sees one moment.
         key: The key.
-        known: Blocks that are perhaps still the value. If so, only the hashes are read.
+        known: Blocks that may still make up the value. If so, only the hashes are read.
 
     Raises:
         UnreadableError: If a block is missing.
@@ -125,7 +125,7 @@ def _parts(connection: sqlite3.Connection, value_id: int, columns: str) -> list[
 
 
 def list_keys(connection: sqlite3.Connection, prefix: str) -> list[str]:
-    """Return the keys with a prefix, in the order of their code points; the empty prefix is one of all keys."""
+    """Return the keys with a prefix, in the order of their code points; an empty prefix matches every key."""
     rows = connection.execute(f"SELECT key FROM storage_values WHERE {_WITH_PREFIX} ORDER BY key", key_range(prefix))
     return [key for (key,) in rows.fetchall()]
 
@@ -151,7 +151,7 @@ def delete(connection: sqlite3.Connection, keys: Iterable[str]) -> None:
 
 
 def _delete_unused(connection: sqlite3.Connection, block_ids: Iterable[int]) -> None:
-    """Delete those of some blocks that are no longer part of any value."""
+    """Delete the given blocks that are no longer part of any value."""
     connection.executemany(
         """
         DELETE FROM storage_blocks

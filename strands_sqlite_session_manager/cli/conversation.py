@@ -42,8 +42,8 @@ def read_conversation(
 ) -> Iterator[Said]:
     """Return the last messages of a session, or of one of its agents, that were stored between two times.
 
-    Each agent's messages are in the order of their ids. Messages of several agents alternate in the order in which they
-    were stored. All are read before the first one is returned, so that a slow reader does not keep a transaction open.
+    Each agent's messages are in the order of their ids. Messages of several agents are interleaved as they were
+    stored. All are read before the first one is returned, so that a slow reader does not keep a transaction open.
 
     Raises:
         ValueError: If the id of the agent is not allowed, or the limit is negative.

@@ -204,7 +204,9 @@ def _open(place: str, arguments: argparse.Namespace, *, read_only: bool) -> Any:
     if scheme in ("postgres", "postgresql") or scheme.startswith("postgresql+"):
         return _open_postgres(place)
     if "://" in place and scheme != "sqlite":  # opening that one says how to write it
-        raise UsageError(f"{scheme}:// | unsupported; use file:DIR, s3://BUCKET/PREFIX, postgresql://... or a path")
+        raise UsageError(
+            f"{scheme}:// | unsupported; use file:DIR, s3://BUCKET/PREFIX, snapshots:PLACE, postgresql://... or a path"
+        )
     from ..repository import SQLiteSessionRepository
 
     return SQLiteSessionRepository(place, read_only=read_only, connect=connect_function(arguments.connect))

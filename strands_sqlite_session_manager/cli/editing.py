@@ -20,7 +20,7 @@ def delete(database: Database, arguments: argparse.Namespace) -> None:
     """Delete sessions."""
     selected = selected_sessions(arguments, "delete")
     if isinstance(selected, Filter):
-        _delete_selected(database, selected, arguments, "no sessions have these metadata")
+        _delete_selected(database, selected, arguments, "no session has this metadata")
     elif _confirm_deletion(database, summaries_of(database, selected), arguments):
         delete_session(database, *selected)
         print(f"deleted {counted(len(selected), 'session')}")

@@ -24,7 +24,7 @@ def full_id(database: Database, given: str) -> str:
     found = ids_that_begin(database, beginning, _NAMED + 1)
     if len(found) > 1:
         more = ", …" if len(found) > _NAMED else ""
-        raise CommandError(f"{given} | several sessions begin like this: {', '.join(found[:_NAMED])}{more}")
+        raise CommandError(f"{given} | several ids begin like this: {', '.join(found[:_NAMED])}{more}")
     return found[0] if found else given
 
 

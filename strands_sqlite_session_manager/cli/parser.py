@@ -297,8 +297,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     command.description = (
         "Copy sessions between stores. A store is file:DIR (Strands' FileSessionManager),\n"
-        "s3://BUCKET/PREFIX (S3SessionManager), postgresql://...\n"
-        "(strands-postgresql-session-manager) or the path of a SQLite file."
+        "s3://BUCKET/PREFIX (S3SessionManager), snapshots:PLACE (SnapshotSessionManager),\n"
+        "postgresql://... (strands-postgresql-session-manager) or the path of a SQLite file."
     )
     command.add_argument("source", metavar="FROM", help="the store to copy from")
     command.add_argument("target", metavar="TO", help="the store to copy to")
@@ -410,7 +410,7 @@ def _add_limit(parser: argparse.ArgumentParser, what: str) -> None:
 
 def _add_no_pager(parser: argparse.ArgumentParser, default: Any) -> None:
     parser.add_argument(
-        "--no-pager", action="store_true", default=default, help="do not show long output in $PAGER, or less"
+        "--no-pager", action="store_true", default=default, help="do not show long output in a pager ($PAGER, or less)"
     )
 
 
@@ -422,7 +422,7 @@ def _add_metadata(parser: argparse.ArgumentParser, what: str = "only sessions wi
 
 def _add_session_to_read(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "session", metavar="SESSION", nargs="?", help="the session's id, or its beginning if no other id begins like it"
+        "session", metavar="SESSION", nargs="?", help="the session's id, or its beginning if that is unique"
     )
     parser.add_argument("--last", action="store_true", help="the session with the newest activity")
 

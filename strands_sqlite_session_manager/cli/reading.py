@@ -1,4 +1,4 @@
-"""Commands that read sessions: list, show, search. They leave the file untouched, and do not need Strands."""
+"""Commands that read sessions: list, show, search. They do not change the file; only `show --context` needs Strands."""
 
 import argparse
 import sys

@@ -4,7 +4,7 @@ The history in `messages` only grows; `ranges.py` explains how the file says whi
 Simply appending a message changes only the history.
 
 Every write is guarded: it happens only if the agent's `revision` is the known one and no other message was added.
-Otherwise another writer was there.
+Otherwise another writer got there first.
 """
 
 import sqlite3
@@ -228,7 +228,7 @@ class LiveAgent(Account):
         return self._rewrite(message, {source}, messages, columns, redacting=False)
 
     def redact(self, message: Message, messages: list[Message], columns: AgentColumns) -> Change:
-        """Return the change that overwrites the rows of a message, mostly the latest, with its present form.
+        """Return the change that overwrites the rows of a message, usually the latest, with its present form.
 
         A retried prompt occupies several rows.
 
@@ -382,7 +382,7 @@ class LiveAgent(Account):
             for statement in before.rewrites:
                 connection.execute(*statement)
             connection.executemany(MESSAGES.insert, rows)
-            connection.execute(*update)  # after the messages: what it replaces held until the last of them was added
+            connection.execute(*update)  # after the messages: what it replaces was current until the last was added
             connection.executemany(f"UPDATE messages SET edited_message = ? WHERE {_THIS} AND message_id = ?", edits)
 
         def adopt() -> None:

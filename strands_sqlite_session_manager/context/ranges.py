@@ -7,7 +7,7 @@ pinned, edited or replaced. The column `context` of `agents` describes it as a J
 - an object: a message that is not in the history, such as a summary;
 - `[first, null]`, always last: every message from this id on, including those yet to come.
 
-If the agent holds a message in another form than it was said (truncated, offloaded), that form is the `edited_message`
+If the agent no longer holds a message as it was said (truncated, offloaded), its present form is the `edited_message`
 of the message's row.
 """
 
@@ -40,7 +40,7 @@ class Held:
     objects: list["Message"] = field(default_factory=list)
     copies: list["Message"] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
-    _exact: list[Any] = field(default_factory=list)  # what equals the first of the copies exactly
+    _exact: list[Any] = field(default_factory=list)  # `exactly` of the leading copies, as far as needed yet
 
     def __len__(self) -> int:
         return len(self.sources)

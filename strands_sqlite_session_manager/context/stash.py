@@ -52,9 +52,9 @@ class _FilledLater:
 
 
 def refill(agent: Any, read_history: Callable[[], list[Message]]) -> None:
-    """Let the in-memory stash of a resumed agent return what it returned in the process before.
+    """Let the in-memory stash of a resumed agent return what it returned in the previous process.
 
-    `read_history` returns its messages as they were said; it is called at most once, in a thread.
+    `read_history` returns its messages as they were said; it is called in a thread, when the stash is first read.
     """
     stash = ephemeral_stash(agent)
     if stash is not None:

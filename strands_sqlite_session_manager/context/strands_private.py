@@ -31,7 +31,7 @@ class StateVersion:
     Attributes:
         state: The state, an object that counts its changes.
         number: Its count.
-        internal_keys: What of `_INTERNAL_STATE` an agent of this kind has.
+        internal_keys: The keys of `_INTERNAL_STATE` that an agent of this kind has.
     """
 
     state: Any
@@ -196,7 +196,7 @@ class Hooks:
             hooks.add_callback(events.MessageUpdatedEvent, message_updated)
 
     def add_callback(self, event_type: Any, callback: HookCallback[Any], **kwargs: Any) -> None:
-        """Register the asynchronous callback for an event, once, or an unknown one as it is."""
+        """Register our asynchronous callback for an event, once; an event that we do not know gets the given one."""
         instead = self._instead.get(event_type.__name__)
         if instead is None:
             self._hooks.add_callback(event_type, callback, **kwargs)
@@ -237,7 +237,7 @@ def namespaced_mark() -> object:
 
 
 def ephemeral_mark() -> object:
-    """Return the value of `_ephemeral` of a storage that ends with the process; None where Strands does not ask."""
+    """Return the value of `_ephemeral` of a storage that ends with the process; None where Strands has none."""
     from strands.storage import storage
 
     return getattr(storage, "_EPHEMERAL", None)

@@ -28,7 +28,7 @@ class Settings:
     """The connection settings that a user of a file chooses.
 
     Attributes:
-        synchronous: FULL syncs every commit to the disk, NORMAL only checkpoints.
+        synchronous: FULL syncs every commit to the disk, NORMAL only SQLite's checkpoints.
         timeout: Seconds to wait for other writers.
         waits: Whether SQLite does this waiting; otherwise it waits only while the file is opened.
     """
@@ -82,7 +82,7 @@ class Connection:
         self.settings = settings
 
     def wait_at_most(self, seconds: float) -> None:
-        """Wait no longer for other writers, until settings are applied again."""
+        """Wait at most this long for other writers, until settings are applied again."""
         self.settings = None
         self.raw.execute(f"PRAGMA busy_timeout = {max(int(seconds * 1000), 0)}")
 
@@ -211,10 +211,10 @@ def raise_as_standard(raw: sqlite3.Connection, error: BaseException) -> NoReturn
 
 
 def open_read_only(path: str, settings: Settings, connect: Connect | None) -> Connection:
-    """Open a file without ever writing to it, even if that is possible.
+    """Open a file only to read it, even if writing is possible; at most, SQLite undoes an interrupted write.
 
     Raises:
-        SessionException: If the file is not one of ours, or SQLite would have to write before it can be read.
+        SessionException: If the file is not one of ours, or SQLite must write before it can be read, and cannot.
         sqlite3.Error: If SQLite fails.
     """
     raw = _connect_read_only(path, settings.timeout) if connect is None else open_raw(path, connect)
@@ -246,7 +246,7 @@ def _connect_read_only(path: str, timeout: float) -> sqlite3.Connection:
             raise
         return raw
 
-    # `os.access` asks for the real user unless told otherwise.
+    # `os.access` checks for the real user unless told otherwise.
     effective = os.access in os.supports_effective_ids
     may_write = all(os.access(place, os.W_OK, effective_ids=effective) for place in (path, os.path.dirname(path)))
     if schema.has_content(f"{path}-journal"):

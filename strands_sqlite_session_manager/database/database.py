@@ -182,7 +182,7 @@ class Database:
         return self._translated(self._pool.writers.write, write)
 
     def submit(self, write: Write) -> bool:
-        """Queue a write; return False if nothing can be queued because the interpreter shuts down. It never waits.
+        """Queue a write without waiting; return False if the interpreter is shutting down, and nothing can be queued.
 
         Raises:
             SessionException: If the calling thread is in the middle of a read or a write.

@@ -12,7 +12,7 @@ from .locks import locked
 from .writers import Write
 
 _T = TypeVar("_T")
-_GRACE = 0.5  # seconds that a canceled task still waits for its write: no later one may store the same
+_GRACE = 0.5  # seconds that a canceled task still waits for its write: there may be no next event to store it
 
 
 async def result_of(database: Database, write: Write) -> Any:
@@ -44,7 +44,7 @@ async def result_of(database: Database, write: Write) -> Any:
 
 
 async def ended(write: Write, timeout: float | None = None) -> None:
-    """Wait until a queued write has ended, but no longer than some seconds."""
+    """Wait until a queued write has ended, but no longer than `timeout` seconds."""
     if write.outcome is None or write.outcome.is_done:
         return
     loop = asyncio.get_running_loop()

@@ -81,8 +81,8 @@ def uri(path: str, parameters: str) -> str:
 def _refuse_second_name(path: str, names: int) -> None:
     """Refuse a file with a second name, a hard link.
 
-    SQLite names the write-ahead log after the file. Two names would have two logs, which overwrite each other's pages
-    (https://sqlite.org/howtocorrupt.html, 2.4).
+    SQLite names the write-ahead log after the file. Two names would have two of them, which overwrite each other's
+    pages (https://sqlite.org/howtocorrupt.html, 2.4).
     """
     if names > 1:
         raise errors.SessionException(

@@ -15,7 +15,7 @@ def validate_id(value: str, kind: str) -> str:
 
     Args:
         value: The id.
-        kind: What it identifies: `session` or `agent` (which upstream also says of orchestrators).
+        kind: What it identifies: `session` or `agent` (which upstream also uses for orchestrators).
 
     Raises:
         TypeError: If the id is not a string.

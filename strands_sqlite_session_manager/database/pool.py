@@ -44,7 +44,7 @@ class User:
 class Pool:
     """The connections of this process to one database file.
 
-    There are as many as threads ever worked at once: when a thread ends, the next one takes over its connection.
+    Their number is the most threads that ever worked at once: when a thread ends, the next takes over its connection.
 
     Attributes:
         path: The file.
@@ -258,7 +258,7 @@ class MemoryPool(Pool):
 
 
 class ReadOnlyPool(Pool):
-    """A file that is never written to, even if that is possible."""
+    """A file that is only read, even if writing is possible."""
 
     def prepare(self, settings: Settings) -> None:
         """Open the file, which must exist."""

@@ -34,8 +34,8 @@ END
 """
 
 
-# A write to an agent or a message keeps the replaced values as a version: they held until the message that is now the
-# last was added. Two changes after one message count as one: nothing can return to what was between them.
+# A write to an agent or a message keeps the replaced values as a version: they were current until the latest message
+# was added. Two changes after one message count as one: nothing can return to what was between them.
 _AGENT_VERSION = """
 CREATE TRIGGER agents_version AFTER UPDATE OF state, conversation_manager_state, internal_state, context ON agents
 WHEN old.state <> new.state

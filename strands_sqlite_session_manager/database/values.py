@@ -22,7 +22,7 @@ from .. import errors
 _BYTES = "__bytes_encoded__"
 _UPSTREAM: Any = True
 _RAW: Any = "raw"
-_MAX_DEPTH = 300  # levels; Python reads, compares and writes at most 1,000, those of its callers included
+_MAX_DEPTH = 300  # levels; Python reads, compares and writes at most 1,000, minus the depth of the call stack
 _LEAVES = frozenset({str, int, float, bool, bytes, type(None)})
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
@@ -150,7 +150,7 @@ def decode(text: str, *where: object) -> Any:
             if end == len(text):
                 return value
         except (StopIteration, ValueError, RecursionError):
-            pass  # `_load` raises what it means
+            pass  # `_load` reads it, or raises the error that names the row
     return _load(text, _revive, where)
 
 

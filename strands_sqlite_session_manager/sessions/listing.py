@@ -36,8 +36,8 @@ class SessionSummary:
         message_count: The number of messages of all its agents.
         preview: The start of the first text that a user wrote, or else of an orchestrator's task, on one line. Empty if
             there is neither.
-        forked_from: The id of the session that this one was forked from, even if it was deleted since; None if it is no
-            fork.
+        forked_from: The id of the session that this one was forked from, even if it has since been deleted; None if it
+            is not a fork.
         forked_through: The id of the last message that the fork was asked to copy; None if it copied all.
     """
 

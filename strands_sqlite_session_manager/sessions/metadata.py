@@ -63,13 +63,13 @@ def read_metadata(connection: sqlite3.Connection, session_id: str) -> dict[str, 
     """Return the metadata of a session, in the order in which the keys were added.
 
     Raises:
-        UnreadableError: If they are not text, because another program or damage to the file changed them.
+        UnreadableError: If it is not text, because another program or damage to the file changed it.
     """
     rows = connection.execute(
         "SELECT key, value FROM session_metadata WHERE session_id = ? ORDER BY rowid", (session_id,)
     ).fetchall()
     if not all(isinstance(text, str) for row in rows for text in row):
-        raise UnreadableError(f"the metadata of session {session_id} cannot be read: they are not text")
+        raise UnreadableError(f"the metadata of session {session_id} cannot be read: it is not text")
     return dict(rows)
 
 

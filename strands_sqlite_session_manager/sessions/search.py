@@ -52,7 +52,7 @@ def search_messages(
 ) -> list[MessageMatch]:
     """Return the messages that contain a text; see `SQLiteSessionRepository.search_messages`.
 
-    `between` also limits when the messages were stored: two times, both exclusive, in the form of the file.
+    `between` also limits when the messages were stored: two times, both exclusive, as the file holds times.
     """
     if not isinstance(text, str):
         raise TypeError(f"text=<{type(text).__name__}> | must be a string")

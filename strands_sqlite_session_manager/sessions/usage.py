@@ -208,7 +208,7 @@ def _states(
     for session_id, key, found in rows:
         nodes, *numbers = _parse(found, key) if found else [None]
         if isinstance(nodes, dict) and nodes:
-            if not any(numbers):  # older versions of Strands keep them of each node only
+            if not any(numbers):  # older versions of Strands keep them for each node only
                 numbers = [_sum([_number_of(node, name) for node in nodes.values()]) for name in _NUMBERS]
             yield key, [session_id], 0, [numbers, *([[0] * len(numbers)] * (len(nodes) - 1))]
 

@@ -31,7 +31,7 @@ class Content:
         session: The session.
         agents: Its agents, each with its messages.
         multi_agents: The states of its orchestrators, by their ids.
-        contexts: The columns `context` of agents, by their ids, where their conversation managers do not describe them.
+        contexts: The agents' `context` columns, by agent id, where the conversation managers do not describe them.
     """
 
     session: Session

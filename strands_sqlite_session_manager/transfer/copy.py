@@ -42,9 +42,10 @@ def copy_session(
         source: The store that has the session: any repository, or a session manager that is one.
         target: The store to copy it to. A SQLite file gets the whole session or nothing.
         session_id: The session's id.
-        agent_ids: The ids of its agents. None asks the source, which must be a SQLite file, files, S3, or a store with
-            a `list_agents`. If you pass them, a SQLite source is treated like any other store.
-        multi_agent_ids: The ids of its orchestrators. None asks the source, which must be a SQLite file, files or S3.
+        agent_ids: The ids of its agents. None asks the source, which must be a SQLite file, files, S3, snapshots, or a
+            store with a `list_agents`. If you pass them, a SQLite source is treated like any other store.
+        multi_agent_ids: The ids of its orchestrators. None asks the source, which must be a SQLite file, files, S3,
+            snapshots, or a store with a `list_multi_agents`.
         new_session_id: The id of the copy; None keeps the id.
         progress: Called with the number of messages copied and the total number of messages.
 

@@ -53,7 +53,7 @@ class SnapshotRepository(SessionRepository):
                 used as it is; otherwise the sessions are where that manager keeps them, under `session/`.
 
         Raises:
-            ImportError: If this version of Strands has no snapshots; it names the version that has.
+            ImportError: If this version of Strands has no snapshots; it names the version that has them.
         """
         self._storage = snapshot_storage(storage)
 

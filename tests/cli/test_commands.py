@@ -241,20 +241,20 @@ def test_check_prints_ok_or_names_the_damage_and_fails(db: Path) -> None:
 # -- which sessions --
 
 
-def test_metadata_select_the_sessions_to_delete(db: Path) -> None:
+def test_metadata_selects_the_sessions_to_delete(db: Path) -> None:
     assert run("delete", "--metadata", "user_id=42", "--yes", db=db).out == "deleted 1 session\n"
     assert session_ids(db) == {"island"}
-    assert run("delete", "--metadata", "user_id=42", "--yes", db=db).out == "no sessions have these metadata\n"
+    assert run("delete", "--metadata", "user_id=42", "--yes", db=db).out == "no session has this metadata\n"
 
 
-def test_metadata_select_the_sessions_to_delete_in_a_dry_run(db: Path) -> None:
+def test_metadata_selects_the_sessions_to_delete_in_a_dry_run(db: Path) -> None:
     told = run("delete", "--metadata", "user_id=42", "--dry-run", db=db).out
     assert "ship" in told
     assert "1 session with 8 messages would be deleted" in told
     assert session_ids(db) == {"ship", "island"}
 
 
-def test_metadata_select_the_sessions_to_export_and_to_copy(db: Path, tmp_path: Path) -> None:
+def test_metadata_selects_the_sessions_to_export_and_to_copy(db: Path, tmp_path: Path) -> None:
     exported = objects(run("export", "--metadata", "user_id=7", db=db).out)
     assert {line["session_id"] for line in exported} == {"island"}
     assert run("export", "--metadata", "user_id=1", db=db).out == ""  # a user without sessions
@@ -269,7 +269,7 @@ def test_another_store_has_no_metadata_to_select_by(tmp_path: Path) -> None:
     assert "other stores hold no metadata" in ended.err
 
 
-def test_metadata_select_the_sessions_to_search(db: Path) -> None:
+def test_metadata_selects_the_sessions_to_search(db: Path) -> None:
     assert objects(run("search", "sail", "--metadata", "user_id=7", "--json", db=db).out) == []
     found = objects(run("search", "sail", "--metadata", "user_id=42", "--json", db=db).out)
     assert {match["session_id"] for match in found} == {"ship"}

@@ -102,7 +102,9 @@ def test_what_is_longer_than_the_screen_goes_to_the_pager(
 
 @needs_terminal
 @pytest.mark.parametrize("pager", ["", "no-such-program --at-all", "'", "head -n 1", "false"])
-def test_without_a_pager_that_works_the_text_is_printed_and_one_that_quits_is_no_error(pager: str, db: Path) -> None:
+def test_without_a_pager_that_works_the_text_is_printed_and_one_that_quits_is_not_an_error(
+    pager: str, db: Path
+) -> None:
     code, told = on_a_terminal("--db", db, "show", "session-00", columns=100, PAGER=pager)
     assert code == 0
     assert "Traceback" not in told
@@ -133,7 +135,7 @@ def named(path: Path) -> Path:
     ("given", "found"),
     [("abc", "abc"), ("abcdefgh2", "abcdefgh2"), ("o", "other"), ("oth…", "other"), ("x", "x%y"), ("x%", "x%y")],
 )
-def test_the_beginning_of_an_id_is_enough_where_it_is_read(given: str, found: str, named: Path) -> None:
+def test_the_beginning_of_an_id_is_enough_to_read_a_session(given: str, found: str, named: Path) -> None:
     assert f"in {found}" in run("show", given, db=named).out
     assert [
         json.loads(line)["session_id"]
@@ -148,7 +150,7 @@ def test_the_beginning_of_an_id_is_enough_where_it_is_read(given: str, found: st
 def test_a_beginning_of_several_ids_is_an_error_that_names_them(command: tuple[str, ...], named: Path) -> None:
     ended = run(*command, "abcd", db=named)
     assert (ended.code, ended.out) == (1, "")
-    assert ended.err == "strands-sqlite: abcd | several sessions begin like this: abcdefgh1, abcdefgh2\n"
+    assert ended.err == "strands-sqlite: abcd | several ids begin like this: abcdefgh1, abcdefgh2\n"
     assert run(*command, "%", db=named).code in (0, 1)
 
 
