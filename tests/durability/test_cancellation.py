@@ -27,6 +27,12 @@ from ..support.scripted_model import ScriptedModel, tool_use
 
 EVENTS = (MessageAddedEvent, BeforeModelCallEvent, AfterToolCallEvent, AfterInvocationEvent)
 
+# Older versions of Strands leave tasks and generators of their own behind when a turn is canceled.
+LEFT_BEHIND = ("was destroyed", "generator already executing")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <generator object use_span:pytest.PytestUnraisableExceptionWarning"
+)
+
 
 @tool(context=True)
 async def count(tool_context: ToolContext) -> str:
@@ -47,7 +53,7 @@ class PausingModel(ScriptedModel):
 
 
 class Talk:
-    """A conversation of one agent, whose messages all differ and whose window is short enough to be trimmed."""
+    """A conversation of one agent, whose messages all differ, with a sliding window so short that it trims."""
 
     def __init__(self, path: Path, session_id: str = "session", **settings: Any) -> None:
         self.path = path
@@ -114,8 +120,8 @@ def talking(test: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> 
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: unseen.append(context))
         await test(*arguments)
         await asyncio.sleep(0)
-        # Older versions of Strands leave tasks of their own behind when a turn is canceled.
-        assert [context for context in unseen if "was destroyed" not in context["message"]] == []
+        said = [f"{context['message']} {context.get('exception')}" for context in unseen]
+        assert [text for text in said if not any(words in text for words in LEFT_BEHIND)] == []
 
     asyncio.run(run())
 
