@@ -77,7 +77,7 @@ class Turns:
                 self.leave()
 
     def unused_for(self, seconds: float) -> bool:
-        """Return whether no write in our turn has ended for some time."""
+        """Return whether no write in our turn has ended for this many seconds."""
         return time.monotonic() - self._used > seconds
 
     def _lock(self, descriptor: int) -> None:
@@ -122,7 +122,7 @@ class Turns:
             os.close(descriptor)
 
     def remove(self) -> None:
-        """Stop queuing, and remove the file unless another process is writing."""
+        """Stop queuing, and remove the file unless another process uses it."""
         if self._path is not None and self._descriptor is not None:
             with suppress(OSError):
                 fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # all of it

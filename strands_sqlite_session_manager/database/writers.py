@@ -28,11 +28,11 @@ from .transactions import roll_back, transact
 from .turns import Turns
 
 _IDLE = 5.0  # seconds after which an idle committer ends
-_STEP = 0.1  # seconds that a wait which must not be given up lasts before it is begun again
+_STEP = 0.1  # seconds after which a wait that must not be given up starts again
 _COMMITTERS = {name: Settings(name, _STEP).instant for name in ("FULL", "NORMAL")}
 _CROWDED = 0.008  # seconds for which the committer keeps the lock while many threads write
 _LINGER = 0.001  # seconds to wait in a turn for the next write
-_PAUSES = (0.0005, 0.01)  # seconds between attempts while a program outside the queue writes: the first, and the most
+_PAUSES = (0.0005, 0.01)  # seconds between attempts while a program outside the queue writes: the first, and the longest
 _REST = 0.05  # seconds to wait for the end of a turn in which nothing more arrives
 
 UseConnection = Callable[..., Any]
@@ -126,7 +126,7 @@ class Writers:
         """Queue a write and return its outcome, for the caller to check later; it never waits.
 
         Raises:
-            RuntimeError: If there is no committer and none can be started, because the interpreter shuts down.
+            RuntimeError: If there is no committer and none can be started, because the interpreter is shutting down.
         """
         is_queued = False
         try:
@@ -146,7 +146,7 @@ class Writers:
     def _wait(self, write: Write, end: float) -> Any:
         try:
             outcome = self.submit(write)
-        except RuntimeError:  # the interpreter shuts down
+        except RuntimeError:  # the interpreter is shutting down
             return self.exclusively(write.settings, _alone, write)
         try:
             if not outcome.wait(end - time.monotonic()) and outcome.withdraw():
@@ -183,7 +183,7 @@ class Writers:
             del first  # drop the reference while waiting for the next write
 
     def _serve(self, first: _Queued) -> None:
-        """Write what waits, in this process's turn; after a crowd, wait in it for the crowd's next writes."""
+        """Write what waits, in this process's turn; after several at once, wait in it for their writers' next ones."""
         batch = [first]
         end = time.monotonic() + _CROWDED
         try:
