@@ -32,7 +32,7 @@ _STEP = 0.1  # seconds after which a wait that must not be given up starts again
 _COMMITTERS = {name: Settings(name, _STEP).instant for name in ("FULL", "NORMAL")}
 _CROWDED = 0.008  # seconds for which the committer keeps the lock while many threads write
 _LINGER = 0.001  # seconds to wait in a turn for the next write
-_PAUSES = (0.0005, 0.01)  # seconds between attempts while a program outside the queue writes: the first, and the longest
+_PAUSES = (0.0005, 0.01)  # seconds between attempts while a program outside the queue writes: first, longest
 _REST = 0.05  # seconds to wait for the end of a turn in which nothing more arrives
 
 UseConnection = Callable[..., Any]
