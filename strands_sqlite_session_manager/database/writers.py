@@ -220,13 +220,11 @@ class Writers:
         return False
 
     def _commit_together(self, batch: list[_Queued]) -> bool:
-        """Write all that waits as one transaction; return False if another process is writing.
-
-        A NORMAL write can join a FULL transaction, but not the reverse.
-        """
-        self._take(batch)
+        """Write all that waits as one transaction, FULL if one of the writes is; return False if others are writing."""
+        with suppress(Empty):
+            while True:
+                batch.append(self._queue.get_nowait())
         is_full = any(write.settings.synchronous == "FULL" for write, _ in batch)
-        synchronous = "FULL" if is_full else "NORMAL"
         has_begun = False
 
         def commit(connection: Connection) -> None:
@@ -235,7 +233,6 @@ class Writers:
             raw.execute("BEGIN IMMEDIATE")
             has_begun = True
             try:
-                self._take(batch, synchronous)
                 results = _write_each(raw, batch)
                 raw.execute("COMMIT")
             finally:
@@ -244,26 +241,13 @@ class Writers:
                 outcome.end(result, failure)
 
         try:
-            self._use_connection(_COMMITTERS[synchronous], commit)
+            self._use_connection(_COMMITTERS["FULL" if is_full else "NORMAL"], commit)
         except BaseException as error:
             if not has_begun and is_locked(error):
                 return False
             for _, outcome in batch:
                 outcome.fail(error)
         return True
-
-    def _take(self, batch: list[_Queued], synchronous: str | None = None) -> None:
-        """Add what waits to a batch; what needs a stricter commit goes to the next one."""
-        later: list[_Queued] = []
-        while True:
-            try:
-                queued = self._queue.get_nowait()
-            except Empty:
-                break
-            is_stricter = synchronous == "NORMAL" and queued[0].settings.synchronous == "FULL"
-            (later if is_stricter else batch).append(queued)
-        for queued in later:
-            self._queue.put(queued)
 
 
 def withdraw(write: Write) -> None:
