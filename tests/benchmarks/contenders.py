@@ -72,7 +72,7 @@ def create(repository: SessionRepository, appends: Iterable[Append]) -> Iterator
 
 
 def append(managers: Mapping[str, SQLiteSessionManager], appends: Sequence[Append]) -> Iterator[Task]:
-    """Announce messages of live agents, as Strands does; now and then, the agent's window is trimmed in between."""
+    """Announce messages of live agents, as Strands does; now and then, the agent's context is trimmed in between."""
     agents = {session_id: build_agent(manager) for session_id, manager in managers.items()}
     loop = asyncio.new_event_loop()
 

@@ -73,7 +73,7 @@ class Conversation(NamedTuple):
         return f"history {self.history:,}, window {self.window}"
 
     def begin(self) -> None:
-        """Store it, as an agent that trims its window does."""
+        """Store it, as an agent that trims its context does."""
         for open_store in self.openers.values():
             manager = open_store()
             assert manager is not None
@@ -169,7 +169,7 @@ def measure_turns(this: Conversation, rounds: int, report: Report) -> dict[str, 
 
 
 def measure_comparing(count: int, report: Report) -> None:
-    """Find out that no message has changed, half of which hold numbers."""
+    """Find out that no message has changed; half of them hold numbers."""
     messages = list(itertools.islice(conversation(), count))
     for number, message in enumerate(messages[1::2]):
         usage = {"inputTokens": 1000 + number, "outputTokens": 300, "totalTokens": 1300 + number}

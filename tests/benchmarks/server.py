@@ -75,7 +75,7 @@ class Crowd:
     """The results of many writers at once, round by round.
 
     Attributes:
-        rates: Commits for each second, of all together.
+        rates: Commits per second of all writers together.
         waits: Milliseconds that the appends took.
     """
 

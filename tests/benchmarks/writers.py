@@ -37,8 +37,8 @@ class Writing:
     """The results of several processes at once, round by round.
 
     Attributes:
-        rates: Appends for each second, of all together.
-        longest: Milliseconds that the longest append of all took.
+        rates: Appends per second of all processes together.
+        longest: Milliseconds that the longest append took.
     """
 
     rates: list[float] = field(default_factory=list)

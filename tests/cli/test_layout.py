@@ -99,7 +99,7 @@ def test_a_search_shows_the_title_who_when_and_the_words_around(columns: int, db
     assert max(map(width, text.splitlines())) <= columns
 
 
-def test_what_was_searched_is_highlighted(db: Path) -> None:
+def test_what_was_searched_for_is_highlighted(db: Path) -> None:
     _, text = on_a_terminal("--db", db, "search", "LISBON", columns=100)
     assert "there to \x1b[33mLisbon\x1b[0m in May" in text
 
@@ -135,7 +135,7 @@ def test_a_conversation_is_wrapped_and_every_call_is_a_line_with_its_result(db: 
     assert '  → fetch {"url": "http://x"}  ✗ 404 not found ' + "x" * 80 + "\n" in piped
 
 
-def test_calls_unfold_and_times_appear_where_they_are_wanted(db: Path) -> None:
+def test_calls_unfold_and_times_appear_on_request(db: Path) -> None:
     full = run("show", IDS["a"], "--full", db=db).out
     assert '\n  → fetch {"url": "http://x"}\n' in full
     assert "\n  ✗ 404\n    \n    not   found " in full

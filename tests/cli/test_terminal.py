@@ -121,7 +121,7 @@ def test_with_standard_input_closed_nobody_can_be_asked(db: Path) -> None:
     assert b"--yes" in ended.stderr
 
 
-# -- colour --
+# -- color --
 
 
 @pytest.mark.parametrize("command", tier(["list", "show ship", "search sail"], quick=["list"]))
@@ -197,7 +197,7 @@ def test_long_work_shows_its_progress_on_a_terminal_and_nowhere_else(command: st
 
 
 @pytest.mark.parametrize("name", tier([*READING, "attachments", "completion"], quick=["list", "storage get"]))
-def test_a_closed_pipe_is_no_error(name: str, db: Path) -> None:
+def test_a_closed_pipe_is_not_an_error(name: str, db: Path) -> None:
     arguments = {
         **READING,
         "attachments": ("attachments", "ship", "-o", str(db.parent / "pictures")),

@@ -62,7 +62,7 @@ def test_the_history_is_what_was_said(life: Life) -> None:
     assert written(life.manager.listed()) == written(life.manager.log.messages())
 
 
-def test_several_agents_in_one_session_each_resume_to_their_own_context(tmp_path: Path) -> None:
+def test_several_agents_in_one_session_each_resume_with_their_own_context(tmp_path: Path) -> None:
     names = ("plain turns", "a sliding window", "a truncated tool result", "a program that reorders them")
     path = tmp_path / "sessions.db"
     with Recorder(SESSION, path) as manager:

@@ -46,7 +46,9 @@ def deaths(name: str, request: pytest.FixtureRequest) -> int:
     return DEATHS if request.node.get_closest_marker("long") else 2
 
 
-def test_a_killed_process_resumes_to_the_last_event_that_was_announced(name: str, deaths: int, tmp_path: Path) -> None:
+def test_a_killed_process_resumes_from_the_last_event_that_was_announced(
+    name: str, deaths: int, tmp_path: Path
+) -> None:
     (tmp_path / "whole").mkdir()
     moments = in_a_new_process(live, name, tmp_path / "whole")
     for last in random.Random(name).sample(range(1, moments + 1), deaths):

@@ -1,4 +1,4 @@
-"""At every event, not only at the end, a new agent would hold exactly what the live one holds, and has stashed."""
+"""At every event, not only at the end, a new agent would hold and have stashed just what the live one has."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ NOT_IN_THE_MIDDLE = {
 
 
 def being_stashed(agent: Any) -> set[str]:
-    """Return the references of the last message, which the live agent may stash after our event only."""
+    """Return the references of the last message, which the live agent may stash only after our event."""
     last = agent.messages[-1] if agent.messages else {"content": []}
     stash = getattr(getattr(agent, "context_manager", None), "stash", None)
     blocks = enumerate(last["content"]) if stash else ()

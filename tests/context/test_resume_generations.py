@@ -54,7 +54,7 @@ def live_on(agent: Agent) -> None:
 
 
 @pytest.mark.long
-def test_ten_generations_each_resume_to_what_the_last_one_held(history: History, tmp_path: Path) -> None:
+def test_ten_generations_each_resume_with_what_the_last_one_held(history: History, tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     log = Log()
     expected = None

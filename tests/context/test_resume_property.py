@@ -91,7 +91,7 @@ class EditsOnce(HookProvider):
 
 
 class RandomLife(RuleBasedStateMachine):
-    """One agent after the other on one session; each must begin as the one before it was last announced."""
+    """One agent after the other on one session; each must begin as the one before it was at its last event."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -265,13 +265,13 @@ class RandomLife(RuleBasedStateMachine):
 
 @pytest.mark.long
 @pytest.mark.timeout(900)  # what fails is made smaller first, which takes its time
-def test_any_history_resumes_to_what_the_agent_held(caplog: pytest.LogCaptureFixture) -> None:
+def test_any_history_resumes_with_what_the_agent_held(caplog: pytest.LogCaptureFixture) -> None:
     live_at_random(5, caplog)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-def test_hundreds_of_random_histories_resume_to_what_the_agent_held(
+def test_hundreds_of_random_histories_resume_with_what_the_agent_held(
     caplog: pytest.LogCaptureFixture, scaled: Callable[[int], int]
 ) -> None:
     live_at_random(scaled(2000), caplog)

@@ -221,7 +221,7 @@ def test_an_agents_internal_state_is_restored_from_its_record() -> None:
     assert found == {key: internal_state[key] for key in found}
 
 
-def test_a_version_with_special_ways_for_bidi_agents_has_both_of_them() -> None:
+def test_a_version_that_treats_bidi_agents_specially_has_both_methods_for_it() -> None:
     assert hasattr(SessionAgent, "from_bidi_agent") == hasattr(SessionAgent, "initialize_bidi_internal_state")
 
 
@@ -252,7 +252,7 @@ def test_an_unchanged_state_need_not_be_read_again() -> None:
 
 
 @newer
-def test_a_state_counts_every_change_and_gives_away_copies_only() -> None:
+def test_a_state_counts_every_change_and_hands_out_only_copies() -> None:
     assert {name for name in dir(AgentState) if not name.startswith("_")} == {"delete", "get", "set"}
     state = AgentState({"a": [1]})
     versions = [state._get_version()]

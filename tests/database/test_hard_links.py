@@ -45,7 +45,7 @@ def test_a_file_with_two_names_is_refused_with_the_reason(
     assert query(path, "SELECT session_id FROM sessions") == [("session",)]
 
 
-def test_a_file_that_gets_a_second_name_while_it_is_in_use_is_not_opened_by_that(path: Path) -> None:
+def test_a_file_that_gets_a_second_name_while_it_is_in_use_is_not_opened_by_that_name(path: Path) -> None:
     with SQLiteSessionManager("session", path) as manager:
         other = path.with_name("other.db")
         os.link(path, other)

@@ -272,7 +272,7 @@ def test_an_upgrade_for_whose_copy_there_is_no_room_is_refused_and_leaves_the_ol
 def assert_old_or_upgraded(path: Path, contents: Contents, old: dict[str, list[Any]]) -> bool:
     """Return whether a file is still the old one, to the last row; otherwise it must be upgraded and have a copy.
 
-    What a recovery makes of it is looked at in a copy, so that the file is as the dead process left it.
+    SQLite recovers only a copy of it, so that the file stays as the dead process left it.
     """
     aside = path.parent / "aside"
     aside.mkdir()

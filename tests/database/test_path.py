@@ -83,7 +83,7 @@ def test_a_url_is_refused_with_the_path_to_write_instead(url: Any, instead: str,
     assert list(empty_folder.iterdir()) == []
 
 
-def test_the_url_of_another_store_is_refused_without_its_password(empty_folder: Path) -> None:
+def test_the_url_of_another_store_is_refused_without_repeating_its_password(empty_folder: Path) -> None:
     with pytest.raises(
         ValueError, match=r"^db_path=<postgresql://\.\.\.> \| a URL, but must be the path of a SQLite file$"
     ):

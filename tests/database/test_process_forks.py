@@ -136,7 +136,7 @@ def test_a_parent_that_closes_everything_leaves_its_child_the_write_ahead_log(tm
     with forked(write_on) as pipe:
         assert pipe.recv() == "half"
         add(manager, 1, "parent")
-        manager.close()  # the last user in this process: SQLite removes the log here, were the child not noticed
+        manager.close()  # the last user in this process: unnoticed, the child would lose the WAL
         pipe.send("closed")
     with SQLiteSessionRepository(path) as repository:
         assert numbers(repository, "child") == list(range(100))

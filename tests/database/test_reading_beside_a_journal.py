@@ -165,7 +165,7 @@ NOBODY = 65534
 
 
 def as_nobody(work: Callable[[], Any]) -> Any:
-    """Do something in a child that has no permission that a stranger does not have."""
+    """Do something in a child that has only the permissions of a stranger."""
 
     def drop_and_work() -> Any:
         os.setgroups([])

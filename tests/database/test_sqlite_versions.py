@@ -44,7 +44,7 @@ NEEDS = r"needs SQLite {} or newer, with JSON functions; this is {}"
 
 
 @pytest.mark.usefixtures("too_old")
-def test_an_sqlite_that_is_too_old_is_refused_before_a_file_is_touched(tmp_path: Path) -> None:
+def test_a_sqlite_that_is_too_old_is_refused_before_a_file_is_touched(tmp_path: Path) -> None:
     refusal = NEEDS.format(r"3\.1000\.0", sqlite3.sqlite_version)
     for path in (tmp_path / "new" / "sessions.db", ":memory:"):
         with pytest.raises(SessionException, match=refusal):
@@ -66,7 +66,7 @@ def test_an_sqlite_that_is_too_old_is_refused_before_a_file_is_touched(tmp_path:
         (connect_without_json, rf"{sqlite3.sqlite_version} without JSON functions: use"),
     ],
 )
-def test_an_sqlite_without_what_we_need_is_refused(connect: connections.Connect, found: str, tmp_path: Path) -> None:
+def test_a_sqlite_without_what_we_need_is_refused(connect: connections.Connect, found: str, tmp_path: Path) -> None:
     with pytest.raises(SessionException, match=NEEDS.format(r"3\.35\.0", found)):
         SQLiteSessionManager("session", tmp_path / "sessions.db", connect=connect)
     SQLiteSessionManager("session", tmp_path / "sessions.db").close()

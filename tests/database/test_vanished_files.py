@@ -110,7 +110,7 @@ def test_a_file_that_is_moved_away_keeps_all_of_its_messages(tmp_path: Path) -> 
     manager = begin(path)
     add_all(manager, range(10))
     move_away(path)
-    with begin(path) as new:  # what was in the log beside the path is not lost to this one
+    with begin(path) as new:  # what is in the WAL beside the path is not lost to it
         add_all(new, OTHERS)
     manager.close()
     with SQLiteSessionRepository(tmp_path / "elsewhere.db") as repository:

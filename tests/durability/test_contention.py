@@ -81,7 +81,7 @@ def verify_whole(path: Path) -> None:
 
 
 def verify_resumes(path: Path) -> None:
-    """Every agent of every session resumes to all that was said."""
+    """Every agent of every session resumes with all that was said."""
     with SQLiteSessionRepository(path) as repository:
         for summary in repository.list_sessions():
             with SQLiteSessionManager(summary.session_id, path) as manager:

@@ -66,7 +66,7 @@ class TimeLimit(Exception):  # noqa: N818
 
 
 def control_c() -> None:
-    signal.raise_signal(signal.SIGINT)  # which `asyncio.run` makes a cancellation of
+    signal.raise_signal(signal.SIGINT)  # which `asyncio.run` turns into a cancellation
 
 
 def stop_button() -> None:
@@ -78,7 +78,7 @@ def time_limit() -> None:
 
 
 class Alarm:
-    """Does something in the main thread after a while, at whatever line that is by then, and again each second.
+    """Does something in the main thread after a while, at whatever line it has reached by then, and again each second.
 
     Once would do, if asyncio did not wait forever when an interrupt in its own callbacks loses a wake-up.
     """

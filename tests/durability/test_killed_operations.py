@@ -32,7 +32,7 @@ if not (hasattr(signal, "SIGKILL") and hasattr(os, "fork")):
 
 
 def parts(operation: Operation, folder: Path, begun: str) -> dict[str, Any]:
-    """Return what there is now of everything that the operation can change; times since it began are all alike."""
+    """Return what there is now of everything that the operation can change; times since it began read `now`."""
     path = folder / "sessions.db"
     there: dict[str, Any] = {}
     if path.exists() and query(path, "SELECT name FROM sqlite_master WHERE name = 'sessions'"):
@@ -57,7 +57,7 @@ def without_times_since(begun: str, rows: dict[str, list[dict[str, Any]]]) -> st
 
 
 def names(folder: Path) -> set[str]:
-    """Return the names there, except incomplete backups and exports, and second copies of a legacy file."""
+    """Return the names of the files, except incomplete backups and exports, and second copies of a legacy file."""
     for path in folder.glob("*.db"):
         query(path, "SELECT count(*) FROM sqlite_master")  # readers cannot remove the `-wal` that they used
     return {name for name in os.listdir(folder) if not name.startswith((".new-", "sessions.db.legacy-backup-"))}

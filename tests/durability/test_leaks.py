@@ -18,7 +18,7 @@ from ..support.tiers import tier
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="looks at memory and files in /proc/self")
 
 MEGABYTE = 1 << 20
-BLOCKS = 600  # that Python keeps, the more slowly the longer it runs; a manager that leaks takes dozens in each round
+BLOCKS = 600  # that Python itself comes to keep, ever more slowly; a manager that leaks takes dozens in each round
 RESIDENT = 8 * MEGABYTE  # less than 1 KB for each of 10,000 rounds
 CACHE = 2.5 * MEGABYTE  # to which a connection that is open may cache pages; SQLite's default is 2 MB
 

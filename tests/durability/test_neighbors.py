@@ -43,7 +43,7 @@ def test_check_copes_with_a_table_of_another_program(path: Path) -> None:
         assert manager.check() == ["A row of notes belongs to no row of sessions."]
 
 
-def test_metadata_that_are_not_strings_are_found(path: Path) -> None:
+def test_metadata_that_is_not_a_string_is_found(path: Path) -> None:
     with SQLiteSessionManager("session", path) as manager:
         query(path, "INSERT INTO session_metadata VALUES ('session', 'visits', x'05'), ('session', x'06', 'six')")
         assert manager.check() == [
@@ -160,6 +160,6 @@ def test_the_name_of_a_folder_is_not_mistaken_for_the_cause_of_a_failure(tmp_pat
 @pytest.mark.parametrize(
     ("destination", "kind"), [("", ValueError), (" ", ValueError), ("x\0.db", ValueError), (b"x.db", TypeError)]
 )
-def test_a_destination_that_is_no_path_is_refused(path: Path, destination: Any, kind: type[Exception]) -> None:
+def test_a_destination_that_is_not_a_path_is_refused(path: Path, destination: Any, kind: type[Exception]) -> None:
     with SQLiteSessionRepository(path) as repository, pytest.raises(kind, match="destination"):
         repository.backup(destination)

@@ -116,12 +116,12 @@ class Aftermath:
 def losses(
     recording: power_loss.Recording, seed: int, moments: Callable[[int], Sequence[int]], honest: float = 1.0
 ) -> Iterator[tuple[int, str, power_loss.Image, int, int]]:
-    """Yield, of power losses, the moment, what was left and what there is, and what had been returned and was not yet.
+    """Yield power losses: the moment, what survived, the image, the last call that returned, and the one after it.
 
     Args:
         recording: What was done.
-        seed: What chance begins with.
-        moments: Returns, of so many, those to try.
+        seed: The seed for what is random.
+        moments: Returns the moments to try, given how many there are.
         honest: The chance that the disk syncs what it says it has.
     """
     chance = random.Random(seed)
@@ -143,7 +143,7 @@ def outcomes(
     moments: Callable[[int], Sequence[int]],
     honest: float = 1.0,
 ) -> Counter[str]:
-    """Return how often what became of a file when the power was cut off; what is damaged, with its moments."""
+    """Count what became of the files when the power was cut off; damage is listed with its moment."""
     aftermath = Aftermath(folder, recording)
     counts: Counter[str] = Counter()
     for moment, how, image, last, in_flight in losses(recording, seed, moments, honest):
@@ -167,7 +167,7 @@ def test_what_was_stored_before_a_power_loss_is_there_and_continues(full: power_
 def test_what_was_stored_before_a_power_loss_is_there_at_every_moment(
     seed: int, full: power_loss.Recording, tmp_path: Path, scaled: Callable[[int], int]
 ) -> None:
-    """After each of some 1,150 writes and syncs the power is cut off; four kinds of what is left of the unsynced."""
+    """The power is cut off after each of some 1,150 writes and syncs, and unsynced data survives in four ways."""
     wanted = scaled(len(full.events))
     assert outcomes(tmp_path, full, seed, some(seed, wanted)) == {"nothing": wanted * len(HOWS)}
 
@@ -189,7 +189,7 @@ def test_without_syncs_no_moment_of_a_power_loss_damages(
     assert outcomes(tmp_path, normal, seed, some(seed, scaled(len(normal.events)))).keys() == {"nothing", "lost"}
 
 
-# -- that nothing escapes these tests --
+# -- whether the tests notice --
 
 
 @pytest.mark.long

@@ -79,7 +79,7 @@ def meanwhile(work: Callable[[int], object]) -> Iterator[list[int]]:
         raise errors[0]
 
 
-# -- two of one id --
+# -- two with one id --
 
 
 @pytest.mark.parametrize("rounds", [10, pytest.param(200, marks=pytest.mark.long)])

@@ -111,7 +111,7 @@ async def test_every_context_is_a_session_that_outlives_the_server(path: Path) -
 
 
 @serving
-async def test_requests_at_once(path: Path) -> None:
+async def test_requests_at_once_lose_no_message(path: Path) -> None:
     server = Server(path)
     answers = await asyncio.gather(*(server.ask(context_id, "hello") for context_id in "AAABCDEF"))
     assert answers == ["1 messages", "3 messages", "5 messages", *["1 messages"] * 5]
@@ -142,7 +142,7 @@ async def test_a_question_is_answered_after_a_restart(path: Path) -> None:
 
 
 @serving
-async def test_a_request_that_is_broken_off(path: Path) -> None:
+async def test_a_request_that_is_broken_off_completes_its_turn(path: Path) -> None:
     server = Server(path)
     await server.ask("A", "hello")
     request = asyncio.ensure_future(server.send("A", "wait", method="message/stream"))

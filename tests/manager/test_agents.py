@@ -42,7 +42,7 @@ def said(manager: Any, agent_id: str = "default") -> list[dict[str, Any]]:
 
 
 def texts(messages: list[Any]) -> list[str]:
-    """The text of messages that are nothing else."""
+    """The texts of messages that hold nothing but a text."""
     return [message["content"][0]["text"] for message in messages]
 
 
@@ -54,7 +54,7 @@ def elsewhere() -> Iterator[Callable[..., Any]]:
 
 
 @pytest.mark.parametrize("name", CONVERSATIONS)
-def test_another_process_resumes_to_what_the_live_agent_held(
+def test_another_process_resumes_with_what_the_live_agent_held(
     name: str, elsewhere: Callable[..., Any], tmp_path: Path
 ) -> None:
     agent = CONVERSATIONS[name].play(open_session("sqlite", "session", tmp_path))
@@ -251,7 +251,7 @@ def test_a_tool_that_is_called_directly_is_recorded(tmp_path: Path) -> None:
 # -- several agents --
 
 
-def test_each_agent_of_a_session_resumes_to_its_own_context(tmp_path: Path) -> None:
+def test_each_agent_of_a_session_resumes_with_its_own_context(tmp_path: Path) -> None:
     manager = open_session("sqlite", "session", tmp_path)
     agents = {
         agent_id: build(manager, agent_id=agent_id, state={"i am": agent_id}) for agent_id in ("one", "two", "three")

@@ -130,7 +130,7 @@ def test_a_repository_creates_no_session(path: Path) -> None:
 # -- metadata --
 
 
-def test_metadata_are_stored_as_rows_of_the_session(path: Path) -> None:
+def test_metadata_is_stored_as_rows_of_the_session(path: Path) -> None:
     metadata = {"user_id": "42", "名": "Zoë \x00", "": ""}
     with open_manager(path, metadata=MappingProxyType(metadata)) as manager:
         assert metadata_in(path) == metadata
@@ -143,7 +143,7 @@ def test_without_metadata_a_session_has_none(path: Path) -> None:
             assert metadata_in(path) == {}
 
 
-def test_metadata_are_merged_into_those_of_the_session_and_of_no_other(path: Path) -> None:
+def test_metadata_is_merged_into_that_of_the_session_and_of_no_other(path: Path) -> None:
     SQLiteSessionManager("other", path, metadata={"user": "other"}).close()
     for metadata in ({"user": "42", "title": "old"}, None, {}, {"title": "new", "tag": "x"}):
         open_manager(path, metadata=metadata).close()
@@ -151,7 +151,7 @@ def test_metadata_are_merged_into_those_of_the_session_and_of_no_other(path: Pat
     assert metadata_in(path, "other") == {"user": "other"}
 
 
-def test_metadata_that_are_stored_already_change_nothing_in_the_file(path: Path) -> None:
+def test_metadata_that_is_stored_already_changes_nothing_in_the_file(path: Path) -> None:
     with open_manager(path, metadata={"user": "42", "tag": "x"}):
         before = dump(path)
         open_manager(path, metadata={"tag": "x"}).close()
@@ -161,7 +161,7 @@ def test_metadata_that_are_stored_already_change_nothing_in_the_file(path: Path)
 @pytest.mark.parametrize(
     "metadata", [{"user": 42}, {"user": None}, {"user": b"42"}, {"user": ["42"]}, {42: "user"}, {None: "user"}], ids=str
 )
-def test_metadata_that_hold_anything_but_strings_are_a_type_error_before_anything_is_created(
+def test_metadata_that_holds_anything_but_strings_is_a_type_error_before_anything_is_created(
     path: Path, metadata: Mapping[Any, Any]
 ) -> None:
     with pytest.raises(TypeError, match=r"^metadata\[.*\] \| keys and values must be strings$"):
@@ -170,7 +170,7 @@ def test_metadata_that_hold_anything_but_strings_are_a_type_error_before_anythin
 
 
 @pytest.mark.parametrize("metadata", [{"user": "a\ud800"}, {"user": "\ud83d\ude00"}, {"\udfff": "42"}], ids=ascii)
-def test_metadata_that_are_no_valid_unicode_are_refused_before_anything_is_created(
+def test_metadata_that_is_not_valid_unicode_is_refused_before_anything_is_created(
     path: Path, metadata: Mapping[str, str]
 ) -> None:
     with pytest.raises(ValueError, match=r"^metadata\['.*'\] \| cannot contain lone surrogates$"):

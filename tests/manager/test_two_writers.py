@@ -116,7 +116,7 @@ def test_the_refusal_says_how_to_continue_and_that_works(tmp_path: Path) -> None
     assert in_a_new_process(resume, tmp_path) == held_by(rebuilt)
 
 
-def test_the_file_session_manager_overwrites_in_silence_where_ours_refuses(tmp_path: Path) -> None:
+def test_the_file_session_manager_overwrites_silently_where_ours_refuses(tmp_path: Path) -> None:
     outcome = {}
     for store in ("files", "sqlite"):
         first, second = (build(open_session(store, "session", tmp_path)) for _ in range(2))

@@ -74,7 +74,7 @@ def yes(response: Any, agent: Agent) -> bool:
 
 
 @pytest.mark.parametrize("preserve_context", [True, False])
-def test_an_agent_that_retries_until_a_goal_is_met(tmp_path: Path, preserve_context: bool) -> None:
+def test_an_agent_that_retries_until_a_goal_is_met_resumes(tmp_path: Path, preserve_context: bool) -> None:
     goal_loop = vended("vended_plugins.goal", "GoalLoop")
 
     def drive(agent: Agent) -> None:
@@ -131,7 +131,7 @@ def steering() -> Any:
     return Steering(context_providers=[ledger()])
 
 
-def test_a_steered_agent(tmp_path: Path) -> None:
+def test_a_steered_agent_resumes(tmp_path: Path) -> None:
     def drive(agent: Agent) -> None:
         say(agent, "question", "a rude answer", "another rude answer", "a kind answer")
         say(agent, "look", [call("lookup", "t1", key="a")], "done")
@@ -232,7 +232,7 @@ def test_what_is_redacted_is_gone_from_the_stash(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["proactive_summarization", "overflow_protection", "stale_tool_cleanup"])
-def test_a_strategy_for_the_context(tmp_path: Path, strategy: str) -> None:
+def test_an_agent_with_a_strategy_for_its_context_resumes(tmp_path: Path, strategy: str) -> None:
     vended("_context_manager.presets", "STRATEGY_PRESET_NAMES")
     strategies = ["large_tool_offloading", strategy]
     build = built_with(lambda: {"context_manager": {"strategies": strategies, "stash": False}})
@@ -259,7 +259,7 @@ TOOL_CALLS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", TOOL_CALLS)
-def test_a_vended_tool(tmp_path: Path, name: str) -> None:
+def test_an_agent_with_a_vended_tool_resumes(tmp_path: Path, name: str) -> None:
     vended_tool = vended("vended_tools", name)
     arguments = {
         key: value.format(folder=tmp_path) if isinstance(value, str) else value
@@ -285,7 +285,7 @@ def test_notebooks_are_read_after_a_restart(tmp_path: Path) -> None:
     assert "buy milk" in tool_result(again, "t2")
 
 
-def test_a_turn_that_the_model_stops(tmp_path: Path) -> None:
+def test_a_turn_that_the_model_stops_is_resumed(tmp_path: Path) -> None:
     stop = vended("vended_tools", "stop")
     build = built_with(lambda: {"tools": [stop]})
     calls = [call("stop", "t1", message="bye"), call("lookup", "t2", key="a")]
@@ -332,7 +332,7 @@ def test_a_tool_that_a_person_trusts_is_trusted_after_a_restart(tmp_path: Path) 
     assert say(again, "look", [call("lookup", "t2", key="b")], "done").stop_reason == "end_turn"
 
 
-def test_messages_that_an_intervention_adds_and_changes(tmp_path: Path) -> None:
+def test_messages_that_an_intervention_adds_and_changes_are_stored(tmp_path: Path) -> None:
     handler = vended("interventions", "InterventionHandler")
     guide, transform = vended("interventions", "Guide"), vended("interventions", "Transform")
 
@@ -376,7 +376,7 @@ def parent_of(script: tuple[Any, ...], **options: Any) -> Build:
 
 
 @pytest.mark.parametrize("options", [{}, {"preserve_context": True}, {"delegate": True}], ids=str)
-def test_an_agent_that_is_a_tool(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_an_agent_whose_tool_is_an_agent_resumes(tmp_path: Path, options: dict[str, Any]) -> None:
     as_tool = getattr(Agent, "as_tool", None)
     if as_tool is None or not all(accepts(as_tool, option) for option in options):
         pytest.skip("agents of this Strands are no such tools")
@@ -485,7 +485,7 @@ def dawdle() -> str:
     return "done"
 
 
-def test_a_turn_that_another_thread_cancels(tmp_path: Path) -> None:
+def test_a_turn_that_another_thread_cancels_is_resumed(tmp_path: Path) -> None:
     if not hasattr(Agent, "cancel"):
         pytest.skip("this Strands cannot cancel a turn")
 
@@ -509,7 +509,7 @@ def test_a_loaded_snapshot_is_stored_at_the_next_event(tmp_path: Path) -> None:
         say(agent, "to be undone")
         agent.load_snapshot(snapshot)
         resumed = resume(tmp_path / "sessions.db", build)
-        assert len(resumed.messages) == 4  # loading is no event
+        assert len(resumed.messages) == 4  # loading is not an event
         say(agent, "another way")
 
     again, _ = watch(tmp_path / "sessions.db", build, drive)

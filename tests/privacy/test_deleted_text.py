@@ -152,7 +152,7 @@ def test_a_fork_keeps_what_was_said_until_it_is_deleted_as_well(path: Path) -> N
 
 def test_deleted_text_leaves_the_write_ahead_log_if_nobody_is_reading(path: Path) -> None:
     text = Texts(6)
-    with SQLiteSessionRepository(path) as repository:  # as long as it is open, SQLite keeps the log
+    with SQLiteSessionRepository(path) as repository:  # as long as it is open, SQLite keeps the WAL
         session_id, texts = converse(path, text)
         assert words_on_disk(path, "-wal") & words_in(*texts)
         repository.delete_session(session_id)
@@ -172,7 +172,7 @@ def test_redacted_text_leaves_the_write_ahead_log_if_nobody_is_reading(path: Pat
         assert not words_on_disk(path, "-wal") & words_in(secret)
 
 
-def test_a_deletion_neither_waits_for_a_reader_nor_fails_and_the_next_one_empties_the_log(path: Path) -> None:
+def test_a_deletion_neither_waits_for_a_reader_nor_fails_and_the_next_one_empties_the_wal(path: Path) -> None:
     text = Texts(8)
     with SQLiteSessionRepository(path) as repository:
         first, texts = converse(path, text)

@@ -219,7 +219,7 @@ def import_into(path: Path, file: Path) -> None:
         transfer.import_sessions(lambda: Database(path), (line.decode() for line in lines), replace=True)
 
 
-# -- files of the earlier package --
+# -- legacy files --
 
 
 @each_damage

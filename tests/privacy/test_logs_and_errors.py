@@ -54,7 +54,7 @@ UNSTORABLE: dict[str, Any] = {
     "set": {SECRET},
     "object": Loud(),
     "exception": ValueError(SECRET),
-    "key that is no string": {(SECRET,): SECRET},
+    "key that is not a string": {(SECRET,): SECRET},
     "key that is an object": {Loud(): SECRET},
     "bytes as a key": {SECRET.encode(): SECRET},
     "surrogate pair": f"{SECRET} \ud83d\ude00",
@@ -90,7 +90,7 @@ METADATA: dict[str, Any] = {
     "a number": {"user": SECRET, "age": 5},
     "a list": {"user": [SECRET]},
     "bytes": {"user": SECRET.encode()},
-    "a key that is no string": {5: SECRET},
+    "a key that is not a string": {5: SECRET},
     "no mapping": [("user", SECRET)],
     "a surrogate pair": {"user": f"{SECRET} \ud83d\ude00"},
 }
@@ -225,7 +225,7 @@ def test_an_error_about_a_missing_or_closed_file_repeats_nothing_that_was_to_be_
         assert telling(work)[0] == []
 
 
-# -- what stands for something --
+# -- the `repr` of objects --
 
 
 def test_no_object_shows_what_it_holds(filled: Path) -> None:

@@ -51,7 +51,7 @@ def mode(path: Path) -> int:
 
 
 def as_somebody(umask: int) -> None:
-    """Continue without root's rights, who may read and write what is closed even to its owner."""
+    """Continue without the rights of root, who may read and write even what is closed to its owner."""
     os.umask(umask)
     if os.geteuid() == 0:
         os.setgid(NOBODY)

@@ -50,7 +50,7 @@ MALFORMED = {
     "empty": "",
     "more after it": '{"x": 1} the secret',
     "bytes that are no base64": '{"x": {"__bytes_encoded__": MARK, "data": "the secret!"}, "secret": "the secret"}',
-    "bytes that are no text": '{"x": {"__bytes_encoded__": MARK, "data": 5}, "secret": "the secret"}',
+    "bytes that are not text": '{"x": {"__bytes_encoded__": MARK, "data": 5}, "secret": "the secret"}',
     "nested without end": "[" * 100_000 + '"the secret"',
 }
 
@@ -119,7 +119,7 @@ def test_an_agent_is_not_created_with_a_value_that_json_cannot_hold(
 @pytest.mark.parametrize(
     "metadata", [{"name": "\ud83d\ude00"}, {"name": "a\ud800"}, {"\udfff": "a"}], ids=["pair", "lone", "key"]
 )
-def test_metadata_with_surrogates_are_refused_and_create_no_session(
+def test_metadata_with_surrogates_is_refused_and_creates_no_session(
     repository: SQLiteSessionManager, path: Path, metadata: dict[str, str]
 ) -> None:
     before = dump(path)
@@ -206,7 +206,7 @@ def test_a_context_of_another_shape_is_an_error_that_names_the_row_and_repeats_n
     assert "secret" not in str(failure.value)
 
 
-def test_metadata_that_are_no_unicode_are_an_error_that_repeats_nothing_of_them(
+def test_metadata_that_is_not_unicode_is_an_error_that_repeats_nothing_of_it(
     repository: SQLiteSessionManager, path: Path
 ) -> None:
     repository.update_session_metadata("home", {"user": "42"})

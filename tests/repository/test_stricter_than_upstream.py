@@ -1,4 +1,4 @@
-"""Ours refuses calls on which Strands' file and S3 managers lose or change data in silence.
+"""Ours refuses calls on which Strands' file and S3 managers silently lose or change data.
 
 Every refusal leaves the file exactly as it was.
 """
@@ -178,7 +178,7 @@ def test_a_negative_limit_or_offset_is_refused(
         repository.list_messages("home", "ada", **page)
 
 
-# -- values that JSON changes in silence; test_refused_values.py has the rest --
+# -- values that JSON changes silently; test_refused_values.py has the rest --
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def check(path: Path) -> list[str]:
 
 
 def damage(path: Path, *statements: str) -> None:
-    """Change a file as a program that does not know it would: foreign keys are off, as in every plain connection."""
+    """Change a file as a program that knows nothing of it would: without foreign keys, as in any plain connection."""
     with closing(sqlite3.connect(path)) as connection, connection:
         for statement in statements:
             connection.execute(statement)

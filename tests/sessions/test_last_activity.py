@@ -76,14 +76,14 @@ def test_an_older_message_that_is_added_later_does_not_count_as_new(repository: 
     assert [summary.updated_at for summary in repository.list_sessions()] == [at(5), at(1)]
 
 
-def test_changing_metadata_is_no_activity(repository: SQLiteSessionRepository) -> None:
+def test_changing_metadata_is_not_activity(repository: SQLiteSessionRepository) -> None:
     add_session(repository, "a", 0)
     add_session(repository, "b", 5)
     repository.update_session_metadata("a", {"title": "new"})
     assert listed(repository) == ["b", "a"]
 
 
-def test_reading_resuming_and_listing_are_no_activity(tmp_path: Path) -> None:
+def test_reading_resuming_and_listing_are_not_activity(tmp_path: Path) -> None:
     for session_id in ("first", "second"):
         with SQLiteSessionManager(session_id, tmp_path / "sessions.db") as manager:
             build(manager)("hello")

@@ -1,4 +1,4 @@
-"""Metadata are any strings under any keys: merged, changed, and matched exactly."""
+"""Metadata holds any strings under any keys: merged, changed, and matched exactly."""
 
 import enum
 import itertools
@@ -36,7 +36,7 @@ def repository() -> Iterator[SQLiteSessionRepository]:
 # -- given, merged, changed --
 
 
-def test_a_manager_merges_its_metadata_into_those_of_the_session(tmp_path: Path) -> None:
+def test_a_manager_merges_its_metadata_into_that_of_the_session(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     for given, expected in [
         (None, {}),
@@ -51,7 +51,7 @@ def test_a_manager_merges_its_metadata_into_those_of_the_session(tmp_path: Path)
         assert known(repository) == {"user_id": "42", "title": "second", "ü": ""}
 
 
-def test_metadata_leave_the_conversation_alone(tmp_path: Path) -> None:
+def test_metadata_leaves_the_conversation_alone(tmp_path: Path) -> None:
     path = tmp_path / "sessions.db"
     with SQLiteSessionManager(SESSION, path) as manager:
         agent = build(manager)
@@ -89,7 +89,7 @@ def test_a_removed_or_changed_value_no_longer_finds_the_session(repository: SQLi
     assert listed(repository, metadata={"user_id": "43"}) == [SESSION]
 
 
-def test_metadata_are_plain_rows_to_anyone(tmp_path: Path) -> None:
+def test_metadata_is_plain_rows_to_anyone(tmp_path: Path) -> None:
     metadata = {"user_id": "42", "größe": 'a "quoted" \\ value\n'}
     with SQLiteSessionManager(SESSION, tmp_path / "sessions.db", metadata=metadata):
         pass

@@ -199,7 +199,7 @@ def test_a_fork_knows_its_origin_even_when_that_is_deleted(path: Path) -> None:
     assert origins == {"whole": ("trip", None), "part": ("trip", 3)}
 
 
-def test_the_metadata_of_a_fork_are_merged_over_the_copied_ones(path: Path) -> None:
+def test_the_metadata_of_a_fork_is_merged_over_the_copied_metadata(path: Path) -> None:
     manager, _ = converse(path, turns=1)
     manager.fork_session("trip", "fork", metadata={"share": None, "mood": "bold"})
     summary = manager.read_session_summary("fork")

@@ -255,7 +255,7 @@ def test_a_changed_message_keeps_its_place(repository: SQLiteSessionRepository) 
     assert found(repository, "hello") == [2, 1, 0]
 
 
-def test_a_search_can_be_for_the_sessions_with_some_metadata(repository: SQLiteSessionRepository) -> None:
+def test_a_search_can_be_limited_to_the_sessions_with_some_metadata(repository: SQLiteSessionRepository) -> None:
     add_session(repository, "b")
     add_session(repository, "c")
     for session_id, metadata in (("a", {"user": "1", "app": "x"}), ("b", {"user": "1"}), ("c", {"user": "2"})):

@@ -175,7 +175,7 @@ def test_an_orchestrator_that_did_nothing_yet_has_no_usage(path: Path) -> None:
     assert query(path, "SELECT * FROM usage") == []
 
 
-# -- numbers that are none --
+# -- numbers that are not numbers --
 
 
 @pytest.mark.every_case

@@ -140,7 +140,7 @@ def test_a_value_that_repeats_itself_needs_its_blocks_once(path: Path) -> None:
         assert counts(path) == (0, 0, 0)
 
 
-def test_what_is_replaced_frees_its_blocks_but_those_of_others(path: Path) -> None:
+def test_replacing_a_value_frees_the_blocks_that_no_other_value_needs(path: Path) -> None:
     messages = conversation(400)
     with SQLiteStorage(path) as storage:
         run(storage.write("checkpoint", snapshot(messages[:200], 1)))

@@ -83,7 +83,7 @@ def test_a_value_replaces_the_one_before(storage: Any) -> None:
     assert run(write_and_read()) == [True] * 5 + [["key"]]
 
 
-def test_a_key_that_is_not_there_is_none_and_can_be_deleted(storage: Any) -> None:
+def test_a_missing_key_reads_as_none_and_can_be_deleted(storage: Any) -> None:
     async def work() -> None:
         assert await storage.read("nothing") is None
         await storage.delete("nothing")
@@ -153,7 +153,7 @@ def test_a_key_can_be_the_beginning_of_another(storage: Any) -> None:
     run(work())
 
 
-def test_a_part_that_is_a_dot_is_a_part(storage: Any) -> None:
+def test_a_single_dot_is_a_part_like_any_other(storage: Any) -> None:
     async def work() -> None:
         await fill(storage, "a/b", "a/./b")
         assert await storage.list("") == ["a/./b", "a/b"]

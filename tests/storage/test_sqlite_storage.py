@@ -99,7 +99,7 @@ def test_sessions_and_values_share_a_file(path: Path) -> None:
     assert run(SQLiteStorage(path.parent / "backup.db").list("")) == ["session/session/notes"]
 
 
-def test_the_file_is_the_one_of_the_environment(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_variable_names_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STRANDS_SQLITE_DB_PATH", str(path))
     run(SQLiteStorage().write("key", b"value"))
     assert counts(path) == (1, 1, 1)

@@ -36,7 +36,7 @@ def _filled() -> bytes:
             script = ([tool_use("shout", "t1", text=SECRET), {"text": SECRET}], SECRET, SECRET)
             speaker = build(manager, *script, agent_id="ada", state={"key": SECRET})
             speaker(SECRET)
-            speaker.messages[-1]["content"][0]["text"] += "!"  # so that there is a live message
+            speaker.messages[-1]["content"][0]["text"] += "!"  # so that there is an edited message
             speaker(SECRET)
             manager.create_multi_agent("home", Orchestrator("graph", {"key": SECRET}))  # type: ignore[arg-type]
         return path.read_bytes()

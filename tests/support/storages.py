@@ -77,12 +77,12 @@ STORAGES: dict[str, Callable[..., Any]] = {
     "sqlite namespace": in_a_namespace,
 }
 
-# The tests of the conformance suite that a backend cannot pass, and why.
+# The tests of the conformance suite that a storage cannot pass, and why.
 CANNOT: dict[str, dict[str, str]] = {
     "memory": {},
     "files": {
         "test_a_key_can_be_the_beginning_of_another": "a name is a file or a folder",
-        "test_a_part_that_is_a_dot_is_a_part": "`.` is the folder itself",
+        "test_a_single_dot_is_a_part_like_any_other": "`.` is the folder itself",
         "test_a_key_can_be_long": "a name has at most 255 bytes",
         "test_a_key_can_hold_control_characters": "a name holds no NUL",
         "test_no_name_is_reserved": "names that begin with .__strands_ are its own",

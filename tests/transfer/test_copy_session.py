@@ -279,7 +279,7 @@ class SharesItsRecords(MemoryRepository):
         return list(self.messages[session_id, agent_id].values())
 
 
-def test_times_that_are_no_text_become_text_in_utc_and_only_in_the_copy(tmp_path: Path) -> None:
+def test_times_that_are_not_text_become_text_in_utc_and_only_in_the_copy(tmp_path: Path) -> None:
     source, target = SharesItsRecords(), sqlite_store(tmp_path / "a.db").whole()
     write_everything(source, "home")
     naive, cologne = datetime(2024, 5, 6, 7, 8, 9), datetime(2024, 5, 6, 7, 8, 9, tzinfo=timezone(timedelta(hours=2)))

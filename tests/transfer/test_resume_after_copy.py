@@ -108,7 +108,7 @@ def move(source: Store, target: Store) -> None:
 
 
 @pytest.mark.parametrize(("kind", "name"), MOVES)
-def test_an_agent_that_leaves_sqlite_resumes_to_what_it_had(kind: str, name: str, tmp_path: Path) -> None:
+def test_an_agent_that_leaves_sqlite_resumes_with_what_it_had(kind: str, name: str, tmp_path: Path) -> None:
     history = history_of(name)
     sqlite, elsewhere = sqlite_store(tmp_path / "a.db"), new_store(kind, tmp_path, "elsewhere")
     had = conversation(live(history, sqlite))
@@ -290,7 +290,7 @@ def test_a_summary_that_the_agent_no_longer_holds_does_not_come_back_there(kind:
 
 
 @pytest.mark.parametrize("kind", tier(["files", "memory", "s3"], quick=["files"]))
-def test_each_agent_of_a_copied_session_resumes_to_its_own_context(kind: str, tmp_path: Path) -> None:
+def test_each_agent_of_a_copied_session_resumes_with_its_own_context(kind: str, tmp_path: Path) -> None:
     sqlite, elsewhere = sqlite_store(tmp_path / "a.db"), new_store(kind, tmp_path, "elsewhere")
     manager = sqlite.open(SESSION)
     ada, bob = build(manager, {}, "ada"), build(manager, {}, "bob")

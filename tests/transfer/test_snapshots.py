@@ -121,7 +121,7 @@ def test_what_only_snapshots_hold_is_reported(path: Path) -> None:
 
 
 @pytest.mark.parametrize("direction", ["to snapshots", "from snapshots"])
-def test_files_and_snapshots(direction: str, path: Path) -> None:
+def test_an_agent_holds_the_same_after_a_copy_between_files_and_snapshots(direction: str, path: Path) -> None:
     folder = str(path.parent / "files")
     if direction == "to snapshots":
         agent = build(FileSessionManager(SESSION, storage_dir=folder), "answer 0", "answer 1")
@@ -191,7 +191,7 @@ def test_what_is_missing_or_there_is_refused(path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"schema_version": "2.0", "scope": "agent"}'])
-def test_what_is_no_snapshot_is_named(content: bytes, path: Path) -> None:
+def test_what_is_not_a_snapshot_is_named(content: bytes, path: Path) -> None:
     storage, _, _ = snapshot_of_a_conversation(path)
     (latest,) = (path.parent / "snapshots").rglob("snapshot_latest.json")
     latest.write_bytes(content)
