@@ -120,16 +120,16 @@ def _read(
     return Content(_with_text_times(session), agents, multi_agents, contexts)
 
 
-def as_log(content: Content) -> Content:
+def as_history(content: Content) -> Content:
     """Describe agents from snapshots so that they resume with the same messages under the rules of other stores."""
     agents = [
-        _as_log(agent, messages) if agent.agent_id in content.contexts else (agent, messages)
+        _as_history(agent, messages) if agent.agent_id in content.contexts else (agent, messages)
         for agent, messages in content.agents
     ]
     return replace(content, agents=agents)
 
 
-def _as_log(agent: SessionAgent, messages: list[SessionMessage]) -> tuple[SessionAgent, list[SessionMessage]]:
+def _as_history(agent: SessionAgent, messages: list[SessionMessage]) -> tuple[SessionAgent, list[SessionMessage]]:
     state = agent.conversation_manager_state
     if "removed_message_count" in state:
         state = {**state, "removed_message_count": 0}

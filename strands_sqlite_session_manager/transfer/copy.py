@@ -13,7 +13,7 @@ from ..database.database import Database, Row
 from ..database.identifiers import validate_id
 from ..database.tables import AGENTS, MESSAGES, MULTI_AGENTS, SESSIONS, TABLES
 from ..sessions.records import agent_row, message_row, multi_agent_row, session_row
-from .content import Content, as_log, database_of, held, read_content
+from .content import Content, as_history, database_of, held, read_content
 from .snapshots import SnapshotRepository
 
 Progress = Callable[[int, int], None]
@@ -74,7 +74,7 @@ def copy_session(
     if isinstance(target, SnapshotRepository):
         target.write_session(new_id, held(source, session_id, content), content.multi_agents)
     elif target_database is None:
-        _write_records(target, as_log(content), progress)
+        _write_records(target, as_history(content), progress)
         return
     else:
         for error in write_contents(target_database, [content]).values():

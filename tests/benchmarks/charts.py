@@ -28,7 +28,7 @@ matplotlib.rcParams.update(
     }
 )
 
-COLOURS = {
+COLORS = {
     OURS["FULL"]: "#0b4f94",
     BARE["FULL"]: "#222222",
     OURS["NORMAL"]: "#3fa2e8",
@@ -108,7 +108,7 @@ def _draw_bars(chart: Bars) -> Figure:
     bars = axes.barh(
         [without_mode(name) for name in chart.figures],
         list(chart.figures.values()),
-        color=[COLOURS[name] for name in chart.figures],
+        color=[COLORS[name] for name in chart.figures],
         height=0.65,
     )
     axes.bar_label(bars, [chart.notes[name] for name in chart.figures], padding=4)
@@ -123,4 +123,4 @@ def _handle(name: str, label: str) -> Line2D:
 
 def _style(name: str) -> dict[str, Any]:
     linestyle = "--" if name in DASHED else "-"
-    return {"color": COLOURS[name], "linestyle": linestyle, "linewidth": 1.6, "marker": "o", "markersize": 4}
+    return {"color": COLORS[name], "linestyle": linestyle, "linewidth": 1.6, "marker": "o", "markersize": 4}

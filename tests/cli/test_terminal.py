@@ -129,10 +129,10 @@ def test_color_is_used_only_on_a_terminal_and_never_with_no_color(command: str, 
     arguments = command.split()
     plain = run(*arguments, db=db).out
     assert ESCAPE not in plain
-    code, coloured = on_a_terminal("--db", db, *arguments, columns=300)
+    code, colored = on_a_terminal("--db", db, *arguments, columns=300)
     assert code == 0
-    assert ESCAPE in coloured
-    assert re.sub(r"\x1b\[\d+m", "", coloured) == plain
+    assert ESCAPE in colored
+    assert re.sub(r"\x1b\[\d+m", "", colored) == plain
     assert on_a_terminal("--db", db, *arguments, columns=300, NO_COLOR="1") == (0, plain)
 
 

@@ -233,7 +233,7 @@ def test_a_connect_function_without_a_usable_connection_is_an_error(
     SQLiteSessionManager("island", path, connect=connect_encrypted).close()
 
 
-def customised(path: str) -> sqlite3.Connection:
+def customized(path: str) -> sqlite3.Connection:
     """Open a connection with settings that people often choose."""
     connection = sqlite3.connect(path, check_same_thread=False, isolation_level="EXCLUSIVE", timeout=1)
     connection.row_factory = sqlite3.Row
@@ -244,10 +244,10 @@ def customised(path: str) -> sqlite3.Connection:
 
 
 def test_connect_may_return_a_connection_of_sqlite3_itself(path: Path) -> None:
-    with SQLiteSessionManager("island", path, connect=customised) as manager:
+    with SQLiteSessionManager("island", path, connect=customized) as manager:
         agent = build(manager)
         agent("hello")
-        assert held_by(build(SQLiteSessionManager("island", path, connect=customised))) == held_by(agent)
+        assert held_by(build(SQLiteSessionManager("island", path, connect=customized))) == held_by(agent)
     gc.collect()
     with SQLiteSessionManager("island", path) as manager:
         assert len(manager.list_messages("island", "default")) == 2

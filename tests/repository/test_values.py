@@ -118,7 +118,7 @@ def test_every_character_comes_out_equal(repository: SQLiteSessionManager, place
 def test_a_subclass_of_a_plain_type_comes_out_as_the_plain_value(
     repository: SQLiteSessionManager, place: Place
 ) -> None:
-    class Colour(str, Enum):
+    class Color(str, Enum):
         RED = "red"
 
     class Level(IntEnum):
@@ -137,7 +137,7 @@ def test_a_subclass_of_a_plain_type_comes_out_as_the_plain_value(
         pass
 
     place.store(
-        repository, OrderedDict({Text("key"): Items([Colour.RED, Level.HIGH, Text("é"), Number(0.1), Data(b"\xff")])})
+        repository, OrderedDict({Text("key"): Items([Color.RED, Level.HIGH, Text("é"), Number(0.1), Data(b"\xff")])})
     )
     assert repr(place.read(repository)) == repr({"key": ["red", 3, "é", 0.1, b"\xff"]})
 
