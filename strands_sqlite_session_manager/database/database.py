@@ -24,7 +24,7 @@ MAX_INTEGER = 2**63 - 1  # SQLite's
 FAILURES = (sqlite3.Error, OSError, UnicodeDecodeError, UnreadableError)
 """The errors that become a `SessionException` that names the file."""
 _WAL_WAIT = 0.1  # seconds that `empty_wal` waits for readers
-_PAUSE = 0.005
+_PAUSE = 0.002  # seconds between two attempts to empty the write-ahead log
 
 
 class Database:
@@ -242,7 +242,7 @@ class Database:
         """
         end = time.monotonic() + patience
         while True:
-            settings = replace(self.settings, timeout=max(end - time.monotonic(), 0.001))
+            settings = replace(self.settings, timeout=max(end - time.monotonic(), 0.001), waits=False)
             try:
                 if self._exclusively(Connection.empty_wal, settings):
                     break
@@ -250,7 +250,7 @@ class Database:
                 pass
             if time.monotonic() > end:
                 return False
-            time.sleep(_PAUSE)  # SQLite does not wait for a checkpoint of another process
+            time.sleep(_PAUSE)  # SQLite waits in longer steps, and not for a checkpoint of another process
         # A power failure must not bring back the truncated content.
         self._translated(files.sync, f"{self.path}-wal")
         return True

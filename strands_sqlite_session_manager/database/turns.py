@@ -6,7 +6,8 @@ One is the turn. The other is the head of the line: only its holder waits for th
 overtakes it. A killed process releases both.
 
 A turn lasts for several writes, because switching takes time, too. A process that has not met a rival for a while
-writes without a turn: it has nobody to wait for.
+writes without a turn, but looks now and then whether others queue. Whoever is next in line waits only for a moment for
+a turn that does not end, because its process is stopped or has no time for it.
 
 The queue is for fairness only. SQLite's own lock protects the file, also against programs that do not use the queue,
 and where there is no `fcntl`, as on Windows, there is no queue.
@@ -25,6 +26,8 @@ except ImportError:
 _SUFFIX = "-queue"
 _TURN, _LINE = 0, 1  # bytes of the file that are locked
 _LENGTH = 0.01  # seconds that a turn lasts
+_PATIENCE = 0.1  # seconds to wait for the end of another one's turn
+_PAUSE = 0.0005  # seconds between two attempts to take the turn
 _WARY = 1.0  # seconds for which a process queues after it has met a rival
 
 
@@ -36,7 +39,7 @@ class Turns:
         self._path = None if path is None or fcntl is None else path + _SUFFIX
         self._descriptor: int | None = None
         self._end: float | None = None  # when our turn is over; None while it is not ours
-        self._used = 0.0  # when a write in our turn ended last
+        self._used = 0.0  # when a write in our turn ended last, or without a turn, when we looked for others
         self._queues_until = 0.0
 
     @property
@@ -65,20 +68,43 @@ class Turns:
                     self._end = self._used + _LENGTH
                     return
                 self.close()  # the last user removed the file, and others lock a new one
-            except OSError:  # no permission, or a file system without locks
+            except OSError:  # a turn that does not end, no permission, or a file system without locks
                 self.close()
                 return
 
     def end_write(self) -> None:
-        """Note the end of a write, and leave if the turn is over."""
+        """Note the end of a write: leave if the turn is over; without a turn, look whether others queue."""
+        now = time.monotonic()
         if self._end is not None:
-            self._used = time.monotonic()
-            if self._used > self._end:
+            self._used = now
+            if now > self._end:
                 self.leave()
+        elif self._path is not None and now > self._used + _LENGTH:
+            self._used = now
+            self._look_for_rivals(self._path)
 
-    def unused_for(self, seconds: float) -> bool:
-        """Return whether no write in our turn has ended for this many seconds."""
-        return time.monotonic() - self._used > seconds
+    def _look_for_rivals(self, path: str) -> None:
+        try:
+            try:
+                if self._descriptor is None and os.path.lexists(path):
+                    self._descriptor = self._open(path)
+                if self._descriptor is not None:
+                    fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # all of it
+                    if not os.fstat(self._descriptor).st_nlink:
+                        self.close()
+            except BlockingIOError:
+                self.expect_rivals()
+            except OSError:
+                self.close()
+            finally:
+                self.leave()
+        finally:
+            self.leave()
+
+    def leave_if_unused_for(self, seconds: float) -> None:
+        """End our turn if no write in it has ended for this many seconds."""
+        if time.monotonic() - self._used > seconds:
+            self.leave()
 
     def _lock(self, descriptor: int) -> None:
         try:
@@ -86,10 +112,22 @@ class Turns:
                 fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 2, _TURN)  # and the line
             except BlockingIOError:
                 fcntl.lockf(descriptor, fcntl.LOCK_EX, 1, _LINE)
-                fcntl.lockf(descriptor, fcntl.LOCK_EX, 1, _TURN)
                 self.expect_rivals()
+                self._lock_turn(descriptor)
         finally:
             fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, _LINE)
+
+    @staticmethod
+    def _lock_turn(descriptor: int) -> None:
+        end = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _TURN)
+                return
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise
+            time.sleep(_PAUSE)
 
     def _open(self, path: str) -> int:
         nofollow = getattr(os, "O_NOFOLLOW", 0)
@@ -109,9 +147,10 @@ class Turns:
         return descriptor
 
     def leave(self) -> None:
-        """End our turn."""
+        """End our turn, if it is ours."""
         if self._descriptor is not None:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
+            with suppress(OSError):
+                fcntl.lockf(self._descriptor, fcntl.LOCK_UN)
         self._end = None
 
     def close(self) -> None:
@@ -123,9 +162,15 @@ class Turns:
 
     def remove(self) -> None:
         """Stop queuing, and remove the file unless another process uses it."""
-        if self._path is not None and self._descriptor is not None:
-            with suppress(OSError):
-                fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # all of it
-                if os.fstat(self._descriptor).st_nlink:
-                    os.unlink(self._path)
+        try:
+            try:
+                if self._path is not None and self._descriptor is not None:
+                    with suppress(OSError):
+                        fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # all of it
+                        if os.fstat(self._descriptor).st_nlink:
+                            os.unlink(self._path)
+            finally:
+                self.leave()
+        finally:
+            self.leave()
         self.close()

@@ -13,6 +13,7 @@ interrupted or is canceled knows whether its write will happen.
 """
 
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -99,7 +100,7 @@ class Writers:
                 try:
                     if self.lock.acquire(blocking=False):
                         return self._use_connection(write.settings.instant, _alone, write)
-                except sqlite3.OperationalError as error:
+                except sqlite3.Error as error:
                     if not is_locked(error):
                         raise
                     self._turns.expect_rivals()
@@ -128,6 +129,8 @@ class Writers:
         Raises:
             RuntimeError: If there is no committer and none can be started, because the interpreter is shutting down.
         """
+        if sys.is_finalizing():
+            raise RuntimeError("the interpreter is shutting down")
         is_queued = False
         try:
             try:
@@ -169,15 +172,17 @@ class Writers:
     def _commit(self) -> None:
         """Run in the committer: write what waits, until nothing more arrives."""
         while True:
+            in_turn = self._turns.is_ours
             try:
-                first = self._queue.get(timeout=_LINGER if self._turns.is_ours else _IDLE)
+                first = self._queue.get(timeout=_LINGER if in_turn else _IDLE)
             except Empty:
-                if self._turns.is_ours:
-                    if self._turns.unused_for(_LINGER):
-                        with suppress(sqlite3.OperationalError):  # a thread is writing
-                            hold(self.lock, self._turns.leave, timeout=0)
-                elif hold(self._starting, self._retire):
-                    return
+                if in_turn:
+                    with suppress(sqlite3.OperationalError):  # a thread is writing
+                        hold(self.lock, self._turns.leave_if_unused_for, _LINGER, timeout=0)
+                else:
+                    self.rest()
+                    if hold(self._starting, self._retire):
+                        return
                 continue
             hold(self.lock, self._serve, first)
             del first  # drop the reference while waiting for the next write

@@ -27,6 +27,7 @@ from ..support.command_line import READING, WRITING, run
 from ..support.conversations import build
 from ..support.encrypted_connections import KEY, connect_encrypted, connect_with_another_key
 from ..support.fresh_processes import held_by
+from ..support.lock_holders import held_for_a_moment
 from ..support.records import message
 from ..support.scripted_model import REDACT_INPUT, ScriptedModel, tool_use
 from ..support.workers import forked, in_processes, in_threads
@@ -241,6 +242,38 @@ def customized(path: str) -> sqlite3.Connection:
     if hasattr(connection, "autocommit"):
         connection.autocommit = False
     return connection
+
+
+class ForeignError(Exception):
+    pass
+
+
+class ForeignOperationalError(ForeignError):
+    pass
+
+
+class BusyError(ForeignOperationalError):
+    pass
+
+
+class ForeignConnection(sqlite3.Connection):
+    """Raises errors of its own classes, as other drivers do, and a special one for a locked database."""
+
+    Error, OperationalError = ForeignError, ForeignOperationalError
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        try:
+            return super().execute(*arguments)
+        except sqlite3.OperationalError as error:
+            raise (BusyError if "locked" in str(error) else ForeignOperationalError)(*error.args) from None
+
+
+def test_a_driver_with_its_own_class_of_error_for_a_lock_waits_for_it(path: Path) -> None:
+    def connect(path: str) -> sqlite3.Connection:
+        return sqlite3.connect(path, check_same_thread=False, factory=ForeignConnection)
+
+    with SQLiteSessionManager("island", path, connect=connect) as manager, held_for_a_moment(path):
+        manager.update_session_metadata("island", {"has": "waited"})
 
 
 def test_connect_may_return_a_connection_of_sqlite3_itself(path: Path) -> None:

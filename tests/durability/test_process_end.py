@@ -37,6 +37,7 @@ STORES = (
 QUICK = (
     "early_handler",
     "daemon_thread_waits",
+    "del_after_a_wait",
     "every_operation_in_a_handler",
 )
 CRASHES = ("Fatal Python error", "Segmentation fault", "it hung")

@@ -26,6 +26,7 @@ from strands_sqlite_session_manager import (
     SQLiteSessionManager,
     SQLiteSessionRepository,
 )
+from strands_sqlite_session_manager.database.database import Database
 
 from ..support.lock_holders import held_elsewhere, held_for_a_moment, seconds_to_lock
 from ..support.workers import in_processes
@@ -173,6 +174,31 @@ def test_sixteen_processes_get_their_share(path: Path, scaled: Callable[[int], i
     assert_fair(path, 16, scaled(5))
 
 
+def _write_long(index: int, path: Path, seconds: float) -> int:
+    """In the first process, hold the lock again and again, with hardly a pause; in the second, write now and then."""
+    end = time.monotonic() + seconds
+    count = 0
+    if index == 0:
+        database = Database(path)
+        while time.monotonic() < end:
+            database.transaction(lambda connection: time.sleep(0.05))
+            count += 1
+        return count
+    with SQLiteSessionRepository(path, timeout=TIMEOUT * 5) as repository:
+        while time.monotonic() < end:
+            append(repository, 0, count)
+            count += 1
+            time.sleep(0.2)
+    return count
+
+
+def test_a_process_that_writes_without_a_pause_lets_others_write(path: Path) -> None:
+    prepare(path)
+    busy, other = in_processes(2, _write_long, path, 3.0)
+    assert busy > 0
+    assert other > 0
+
+
 # -- processes that are killed or stopped --
 
 
@@ -236,6 +262,15 @@ def test_a_process_that_is_stopped_in_its_turn_fails_others_after_their_timeout(
         assert [appended(path, 0), appended(path, 1)] == [2, 2]
         one.end()
         other.end()
+
+
+def test_a_process_that_keeps_its_turn_and_does_not_write_fails_nobody(path: Path) -> None:
+    prepare(path)
+    with SQLiteSessionRepository(path, timeout=TIMEOUT * 5) as repository, held_elsewhere(path, idle=True):
+        with held_for_a_moment(path):
+            append(repository, 0, 0)
+        append(repository, 0, 1)
+    assert appended(path, 0) == 2
 
 
 def test_a_process_that_waits_for_its_turn_can_read_and_close(path: Path) -> None:

@@ -13,20 +13,22 @@ from pathlib import Path
 # Without the package: this program starts in a few milliseconds.
 _HOLD = """
 import sqlite3, sys, time
-path, seconds, queue = sys.argv[1:]
-if queue == "queued":
+path, seconds, kind = sys.argv[1:]
+if kind != "unaware":
     import fcntl, os
     turn = os.open(path + "-queue", os.O_RDWR | os.O_CREAT, 0o600)
-    fcntl.flock(turn, fcntl.LOCK_EX)
+    fcntl.lockf(turn, fcntl.LOCK_EX, 1)
 connection = sqlite3.connect(path, timeout=30, isolation_level=None)
 connection.execute("BEGIN IMMEDIATE")
+if kind == "idle":
+    connection.execute("ROLLBACK")
 print("held", flush=True)
 if float(seconds):
     time.sleep(float(seconds))
 else:
     sys.stdin.readline()
 print(time.monotonic(), flush=True)
-connection.execute("ROLLBACK")
+connection.rollback()
 """
 
 
@@ -55,10 +57,11 @@ class Holder:
         path: The database.
         seconds: How long it holds the lock; None is until `release`.
         queued: Whether it first takes its turn in the queue, as a process with this package would.
+        idle: Whether it keeps its turn without the lock.
     """
 
-    def __init__(self, path: Path, seconds: float | None = None, *, queued: bool = False) -> None:
-        arguments = [str(path), str(seconds or 0), "queued" if queued else "unaware"]
+    def __init__(self, path: Path, seconds: float | None = None, *, queued: bool = False, idle: bool = False) -> None:
+        arguments = [str(path), str(seconds or 0), "idle" if idle else "queued" if queued else "unaware"]
         self._process = subprocess.Popen(
             [sys.executable, "-S", "-E", "-c", _HOLD, *arguments],
             stdin=subprocess.PIPE,
@@ -94,9 +97,11 @@ class Holder:
 
 
 @contextmanager
-def held_elsewhere(path: Path, seconds: float | None = None, *, queued: bool = False) -> Iterator[Holder]:
+def held_elsewhere(
+    path: Path, seconds: float | None = None, *, queued: bool = False, idle: bool = False
+) -> Iterator[Holder]:
     """Have another process hold the write lock, see `Holder`; at the end of the block it is gone."""
-    holder = Holder(path, seconds, queued=queued)
+    holder = Holder(path, seconds, queued=queued, idle=idle)
     try:
         yield holder
     finally:

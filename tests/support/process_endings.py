@@ -35,6 +35,7 @@ from strands.types.session import SessionMessage  # noqa: E402
 from strands_sqlite_session_manager import SQLiteSessionManager, SQLiteSessionRepository  # noqa: E402
 
 from .every_operation import every_operation  # noqa: E402
+from .lock_holders import held_for_a_moment  # noqa: E402
 from .scripted_model import ScriptedModel  # noqa: E402
 
 PATIENCE = 8  # seconds after which a program counts as hung
@@ -134,6 +135,16 @@ def del_in_a_cycle(path: str) -> None:
     dying.itself = dying
 
 
+def del_after_a_wait(path: str) -> None:
+    """The same, soon after a write that waited for another process: by then, no thread can wait for a second one."""
+    gc.disable()
+    manager, agent = begin(path)
+    with held_for_a_moment(Path(path)):
+        manager.update_session_metadata(manager.session_id, {"has": "waited"})
+    dying: Any = Dying(manager, agent)
+    dying.itself = dying
+
+
 def tell_refusal(work: Callable[[], object]) -> None:
     try:
         work()
@@ -227,6 +238,7 @@ ENDINGS: dict[str, Callable[[str], None]] = {
         del_of_a_local,
         del_of_a_global,
         del_in_a_cycle,
+        del_after_a_wait,
         daemon_thread_writes,
         thread_writes,
         daemon_thread_waits,
