@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import gc
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -250,7 +251,8 @@ class AgentTrial:
             asyncio.run(self.agent.invoke_async(text))
         except _CONCURRENCY:
             # Strands takes a turn that was interrupted in its last moments for a running one. What the manager stores
-            # must be right all the same.
+            # must be right all the same. When that turn is collected, it still trims the messages, without an event.
+            gc.collect()
             content = [{"text": text}]
             results = [  # a resume repairs a call without one
                 {"toolResult": {"toolUseId": block["toolUse"]["toolUseId"], "status": "error", "content": content}}
