@@ -14,6 +14,7 @@ from .. import errors
 MEMORY = ":memory:"
 ENVIRONMENT_VARIABLE = "STRANDS_SQLITE_DB_PATH"
 DEFAULT_PATH = "./sessions.db"
+_PARTIAL = (".new-", ".partial")  # how the name of a file that is being written begins and ends
 _SEPARATORS = tuple(filter(None, (os.sep, os.altsep)))
 
 
@@ -52,7 +53,9 @@ def resolve(db_path: str | os.PathLike[str] | None) -> str:
         return path
     if not stat.S_ISREG(status.st_mode):
         raise errors.SessionException(f"{path} | not a file, and so not a database: correct the path")
-    _refuse_second_name(path, status.st_nlink)
+    if status.st_nlink > 1:
+        _remove_partial_name(path)
+        _refuse_second_name(path)
     return path
 
 
@@ -78,12 +81,22 @@ def uri(path: str, parameters: str) -> str:
     return f"file:{quote(path)}?{parameters}"
 
 
-def _refuse_second_name(path: str, names: int) -> None:
+def _remove_partial_name(path: str) -> None:
+    """Remove the name under which a file was written, if a process was killed between giving it its name and this."""
+    with suppress(OSError):  # where nobody may write, for example
+        for entry in os.scandir(os.path.dirname(path)):
+            is_partial = entry.name.startswith(_PARTIAL[0]) and entry.name.endswith(_PARTIAL[1])
+            if is_partial and os.path.samefile(entry.path, path):
+                os.unlink(entry.path)
+
+
+def _refuse_second_name(path: str) -> None:
     """Refuse a file with a second name, a hard link.
 
     SQLite names the write-ahead log after the file. Two names would have two of them, which overwrite each other's
     pages (https://sqlite.org/howtocorrupt.html, 2.4).
     """
+    names = os.stat(path).st_nlink
     if names > 1:
         raise errors.SessionException(
             f"{path} | the file has {names} names (hard links). SQLite would keep a write-ahead log for each of them,"
@@ -185,7 +198,8 @@ def new_file(path: str) -> Iterator[str]:
     if os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
     # In the same folder, so that one step can give it its name.
-    descriptor, partial = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".new-", suffix=".partial")
+    prefix, suffix = _PARTIAL
+    descriptor, partial = tempfile.mkstemp(dir=os.path.dirname(path), prefix=prefix, suffix=suffix)
     _close_private(descriptor)
     try:
         yield partial

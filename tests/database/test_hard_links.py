@@ -57,6 +57,19 @@ def test_a_file_that_gets_a_second_name_while_it_is_in_use_is_not_opened_by_that
         assert repository.list_sessions()[0].metadata == {"user_id": "42"}
 
 
+def test_a_backup_is_opened_whose_process_was_killed_just_before_it_removed_the_first_name(path: Path) -> None:
+    backup = path.with_name("backup.db")
+    with SQLiteSessionManager("session", path) as manager:
+        manager.backup(backup)
+    os.link(backup, path.with_name(".new-1234.partial"))
+    other = path.with_name(".new-5678.partial")
+    other.touch()
+    with SQLiteSessionRepository(backup) as repository:
+        assert repository.list_sessions()[0].session_id == "session"
+    assert not path.with_name(".new-1234.partial").exists()
+    assert other.exists()  # it may be in the making
+
+
 def test_a_file_whose_second_name_is_gone_is_opened(path: Path, other: Path) -> None:
     other.unlink()
     SQLiteSessionManager("session", path).close()

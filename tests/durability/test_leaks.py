@@ -36,7 +36,7 @@ def test_a_process_holds_as_much_after_10_000_rounds_as_after_a_few(
     routine: str, tmp_path: Path, scaled: Callable[[int], int]
 ) -> None:
     """10,000 rounds of each: managers dropped, closed, refused; turns of one agent, of many, and of stale ones."""
-    verify(routine, tmp_path, scaled(10_000), warm_up=150)
+    verify(routine, tmp_path, scaled(10_000), warm_up=max(150, scaled(600)))
 
 
 def lasting(threads: list[str]) -> list[str]:
