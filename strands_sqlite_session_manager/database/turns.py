@@ -49,7 +49,7 @@ class Turns:
 
     def may_write(self) -> bool:
         """Return whether this process may write now: it is its turn, or it knows of no rival."""
-        return self._end is not None or time.monotonic() > self._queues_until
+        return not self._queues_until or self._end is not None or time.monotonic() > self._queues_until
 
     def expect_rivals(self) -> None:
         """Queue for a while: another process writes, too."""
