@@ -114,7 +114,11 @@ def test_what_is_there_is_not_overwritten(db: Path, tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(signal, "SIGINT"), reason="needs the signals of POSIX")
 def test_show_follows_what_an_agent_adds_until_it_is_interrupted(db: Path) -> None:
     process = subprocess.Popen(
-        [*COMMAND, "--db", str(db), "show", "ship", "--follow"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [*COMMAND, "--db", str(db), "show", "ship", "--follow"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
     )
     assert process.stdout is not None
     try:
