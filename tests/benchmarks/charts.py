@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from .names import BARE, FILES, NOTHING, OPENAI, OURS, S3, SNAPSHOTS, waits, without_mode
 from .report import Bars, Chart, Curves
@@ -95,6 +95,9 @@ def _draw_panel(axes: Axes, curves: Curves) -> None:
     axes.xaxis.set_major_locator(FixedLocator(sorted({count for curve in curves.values() for count in curve})))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_minor_locator(NullLocator())
+    low, high = axes.get_ylim()
+    if high < 100 * low:  # powers of ten would be one or two
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda figure, _: f"{figure:,.9g}"))
 
