@@ -15,6 +15,7 @@ _T = TypeVar("_T")
 # `threading.RLock` is a function in some versions of Python, and so not a type.
 Lock = Any
 FOREVER = -1.0
+_LOCKED = "database is locked"  # SQLite's message
 
 
 def new_lock() -> Lock:
@@ -56,9 +57,9 @@ def hold(lock: Lock, work: Callable[..., _T], *arguments: Any, timeout: float = 
 
 def locked() -> sqlite3.OperationalError:
     """Return the error that SQLite raises when another writer keeps the database locked, for a wait of our own."""
-    return sqlite3.OperationalError("database is locked")
+    return sqlite3.OperationalError(_LOCKED)
 
 
 def is_locked(error: BaseException) -> bool:
     """Return whether an error of any driver means that another writer keeps the database locked."""
-    return "database is locked" in str(error)
+    return _LOCKED in str(error)
