@@ -4,7 +4,6 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import Any, TypeVar
 
 from .database import FAILURES, Database
@@ -49,12 +48,7 @@ async def ended(write: Write, timeout: float | None = None) -> None:
         return
     loop = asyncio.get_running_loop()
     end = asyncio.Event()
-
-    def tell_loop() -> None:
-        with suppress(RuntimeError):  # the loop was closed meanwhile
-            loop.call_soon_threadsafe(end.set)
-
-    write.outcome.call_back(tell_loop)
+    write.outcome.notify(loop, end)
     timer = None if timeout is None else loop.call_later(timeout, end.set)
     try:
         await end.wait()

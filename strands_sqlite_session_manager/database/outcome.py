@@ -6,9 +6,15 @@ code.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Event
+
+_End = tuple["AbstractEventLoop", "Event"]
 
 
 class Outcome:
@@ -29,7 +35,7 @@ class Outcome:
         self._claim = [None]  # the first to pop it decides: the committer writes, or the writer withdraws
         self._end = threading.Lock()  # held until the write ends
         self._end.acquire()
-        self._callbacks: list[Callable[[], object]] = []
+        self._ends: list[_End] = []
 
     def begin(self) -> bool:
         """Decide that the write happens; return False if it was withdrawn."""
@@ -40,17 +46,13 @@ class Outcome:
         if self._take_claim():
             self.is_withdrawn = True
             self._finish()
+            _wake(self._ends)
         return self.is_withdrawn
-
-    def end(self, result: Any = None, error: BaseException | None = None) -> None:
-        """Set the result or the error of a write that has begun."""
-        self.result, self.error = result, error
-        self._finish()
 
     def fail(self, error: BaseException) -> None:
         """Set the error of a write, unless it has ended or was withdrawn."""
         if not self.is_done and (not self._claim or self._take_claim()):
-            self.end(error=error)
+            end_all([(self, None, error)])
 
     def wait(self, timeout: float) -> bool:
         """Wait until the write has ended or was withdrawn; return whether it has."""
@@ -58,11 +60,11 @@ class Outcome:
             self._end.release()
         return self.is_done
 
-    def call_back(self, callback: Callable[[], object]) -> None:
-        """Call a function when the write has ended or was withdrawn, in whatever thread, once or twice."""
-        self._callbacks.append(callback)
+    def notify(self, loop: "AbstractEventLoop", end: "Event") -> None:
+        """Set an event of an event loop when the write has ended or was withdrawn."""
+        self._ends.append((loop, end))
         if self.is_done:
-            callback()
+            _wake(self._ends)
 
     def _take_claim(self) -> bool:
         try:
@@ -75,5 +77,29 @@ class Outcome:
         self.is_done = True
         with suppress(RuntimeError):  # already released: an interrupted `withdraw` is repeated
             self._end.release()
-        for callback in self._callbacks:
-            callback()
+
+
+Ended = tuple[Outcome, Any, BaseException | None]
+"""The outcome of a write that has begun, with its result or its error."""
+
+
+def end_all(ended: list[Ended]) -> None:
+    """Set the results and errors of writes, and then wake each event loop once: each time, it takes the GIL."""
+    for outcome, result, error in ended:
+        outcome.result, outcome.error = result, error
+        outcome._finish()
+    _wake(chain.from_iterable(outcome._ends for outcome, _, _ in ended))
+
+
+def _wake(ends: Iterable[_End]) -> None:
+    by_loop: dict[AbstractEventLoop, list[Event]] = {}
+    for loop, end in ends:
+        by_loop.setdefault(loop, []).append(end)
+    for loop, its_ends in by_loop.items():
+        with suppress(RuntimeError):  # the loop was closed meanwhile
+            loop.call_soon_threadsafe(_set, its_ends)
+
+
+def _set(ends: list["Event"]) -> None:
+    for end in ends:
+        end.set()

@@ -24,7 +24,7 @@ from typing import Any
 
 from .connections import Connection, Settings
 from .locks import hold, is_locked, locked, new_lock
-from .outcome import Outcome
+from .outcome import Ended, Outcome, end_all
 from .transactions import roll_back, transact
 from .turns import Turns
 
@@ -242,8 +242,7 @@ class Writers:
                 raw.execute("COMMIT")
             finally:
                 roll_back(raw)
-            for outcome, result, failure in results:
-                outcome.end(result, failure)
+            end_all(results)
 
         try:
             self._use_connection(_COMMITTERS["FULL" if is_full else "NORMAL"], commit)
@@ -267,9 +266,9 @@ def _alone(connection: Connection, write: Write) -> Any:
     return transact(connection.raw, "BEGIN IMMEDIATE", write.work)
 
 
-def _write_each(raw: sqlite3.Connection, batch: list[_Queued]) -> list[tuple[Outcome, Any, BaseException | None]]:
+def _write_each(raw: sqlite3.Connection, batch: list[_Queued]) -> list[Ended]:
     """Do the writes of a batch in a transaction; return the result or error to report to each after the commit."""
-    results: list[tuple[Outcome, Any, BaseException | None]] = []
+    results: list[Ended] = []
     for write, outcome in batch:
         if not outcome.begin():
             continue
