@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from .database import FAILURES, Database
 from .locks import locked
+from .outcome import end_futures
 from .writers import Write
 
 _T = TypeVar("_T")
@@ -47,11 +48,11 @@ async def ended(write: Write, timeout: float | None = None) -> None:
     if write.outcome is None or write.outcome.is_done:
         return
     loop = asyncio.get_running_loop()
-    end = asyncio.Event()
-    write.outcome.notify(loop, end)
-    timer = None if timeout is None else loop.call_later(timeout, end.set)
+    end = loop.create_future()
+    write.outcome.notify(end)
+    timer = None if timeout is None else loop.call_later(timeout, end_futures, [end])
     try:
-        await end.wait()
+        await end
     finally:
         if timer is not None:
             timer.cancel()

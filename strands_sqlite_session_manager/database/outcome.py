@@ -12,9 +12,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop, Event
-
-_End = tuple["AbstractEventLoop", "Event"]
+    from asyncio import AbstractEventLoop, Future
 
 
 class Outcome:
@@ -35,7 +33,7 @@ class Outcome:
         self._claim = [None]  # the first to pop it decides: the committer writes, or the writer withdraws
         self._end = threading.Lock()  # held until the write ends
         self._end.acquire()
-        self._ends: list[_End] = []
+        self._futures: list[Future[None]] = []
 
     def begin(self) -> bool:
         """Decide that the write happens; return False if it was withdrawn."""
@@ -46,7 +44,7 @@ class Outcome:
         if self._take_claim():
             self.is_withdrawn = True
             self._finish()
-            _wake(self._ends)
+            _wake(self._futures)
         return self.is_withdrawn
 
     def fail(self, error: BaseException) -> None:
@@ -60,11 +58,11 @@ class Outcome:
             self._end.release()
         return self.is_done
 
-    def notify(self, loop: "AbstractEventLoop", end: "Event") -> None:
-        """Set an event of an event loop when the write has ended or was withdrawn."""
-        self._ends.append((loop, end))
+    def notify(self, future: "Future[None]") -> None:
+        """End a future of an event loop when the write has ended or was withdrawn."""
+        self._futures.append(future)
         if self.is_done:
-            _wake(self._ends)
+            _wake(self._futures)
 
     def _take_claim(self) -> bool:
         try:
@@ -88,18 +86,20 @@ def end_all(ended: list[Ended]) -> None:
     for outcome, result, error in ended:
         outcome.result, outcome.error = result, error
         outcome._finish()
-    _wake(chain.from_iterable(outcome._ends for outcome, _, _ in ended))
+    _wake(chain.from_iterable(outcome._futures for outcome, _, _ in ended))
 
 
-def _wake(ends: Iterable[_End]) -> None:
-    by_loop: dict[AbstractEventLoop, list[Event]] = {}
-    for loop, end in ends:
-        by_loop.setdefault(loop, []).append(end)
-    for loop, its_ends in by_loop.items():
+def _wake(futures: Iterable["Future[None]"]) -> None:
+    by_loop: dict[AbstractEventLoop, list[Future[None]]] = {}
+    for future in futures:
+        by_loop.setdefault(future.get_loop(), []).append(future)
+    for loop, its_futures in by_loop.items():
         with suppress(RuntimeError):  # the loop was closed meanwhile
-            loop.call_soon_threadsafe(_set, its_ends)
+            loop.call_soon_threadsafe(end_futures, its_futures)
 
 
-def _set(ends: list["Event"]) -> None:
-    for end in ends:
-        end.set()
+def end_futures(futures: "list[Future[None]]") -> None:
+    """End futures that have not ended and were not canceled; called in their event loop."""
+    for future in futures:
+        if not future.done():
+            future.set_result(None)
