@@ -203,6 +203,11 @@ def check_own_sqlite() -> None:
         check_sqlite(raw)
 
 
+def is_read_only(raw: sqlite3.Connection, error: BaseException) -> bool:
+    """Return whether an error says that SQLite could open the file only for reading, as while a disk fails."""
+    return isinstance(error, raw.Error) and "readonly" in str(error)
+
+
 def raise_as_standard(raw: sqlite3.Connection, error: BaseException) -> NoReturn:
     """Raise an error of any driver as the `sqlite3` error of the same name."""
     if isinstance(error, raw.Error) and not isinstance(error, sqlite3.Error):

@@ -13,7 +13,15 @@ from typing import Any, TypeVar
 
 from .. import errors
 from . import files, schema
-from .connections import Connect, Connection, Settings, open_read_only, open_to_write, raise_as_standard
+from .connections import (
+    Connect,
+    Connection,
+    Settings,
+    is_read_only,
+    open_read_only,
+    open_to_write,
+    raise_as_standard,
+)
 from .fork_gate import FORK_GATE
 from .locks import hold, new_lock
 from .transactions import roll_back
@@ -126,8 +134,8 @@ class Pool:
                     connection.lock, self._work, connection, settings, work, arguments, timeout=settings.timeout
                 )
             except Exception as error:
-                if "readonly" in str(error) and isinstance(error, connection.raw.Error):
-                    connection.close()  # SQLite could open it only for reading; a new connection may be able to write
+                if is_read_only(connection.raw, error):
+                    connection.close()  # a new one may be able to write
                 raise_as_standard(connection.raw, error)
             if result is not _CLOSED:
                 return result  # type: ignore[no-any-return]

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from .connections import Connection, Settings
+from .connections import Connection, Settings, is_read_only
 from .locks import hold, is_locked, locked, new_lock
 from .outcome import Ended, Outcome, end_all
 from .transactions import roll_back, transact
@@ -280,7 +280,8 @@ def _write_each(raw: sqlite3.Connection, batch: list[_Queued]) -> list[Ended]:
                 result = write.work(raw)
                 raw.execute("RELEASE one_of_many")
         except BaseException as error:
-            if not raw.in_transaction:  # SQLite rolled back everything: the disk is full, or fails
+            # SQLite rolled everything back, as when the disk is full; or this connection can write nothing at all.
+            if not raw.in_transaction or is_read_only(raw, error):
                 raise
             if not write.is_statement:
                 raw.execute("ROLLBACK TO one_of_many")

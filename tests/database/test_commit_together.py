@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from strands import Agent
-from strands.types.exceptions import SessionException
+from strands.types.exceptions import EventLoopException, SessionException
 from strands.types.session import SessionAgent, SessionMessage
 
 from strands_sqlite_session_manager import (
@@ -224,6 +224,23 @@ def _write_to_a_full_disk(path: Path, repository: SQLiteSessionRepository) -> No
     assert stored(path) == set()
     for write in writes:
         write()
+
+
+def test_queued_writes_go_on_after_the_file_could_be_opened_only_for_reading(path: Path) -> None:
+    """When an open fails, as it may when the process has too many open files, SQLite opens the file read-only."""
+    modes = iter(["rw", "ro"])
+
+    def connect(path: str) -> sqlite3.Connection:
+        return sqlite3.connect(f"{Path(path).as_uri()}?mode={next(modes, 'rw')}", uri=True, check_same_thread=False)
+
+    path.touch()
+    with SQLiteSessionManager(SESSION, path, connect=connect) as manager:
+        agent = Agent(model=ScriptedModel(), agent_id="agent 0", session_manager=manager, callback_handler=None)
+        with pytest.raises((SessionException, EventLoopException)):
+            agent("refused")
+        agent("accepted")
+    with SQLiteSessionRepository(path) as repository:
+        assert repository.read_context(SESSION, "agent 0") == agent.messages
 
 
 def test_a_write_that_returned_is_committed(path: Path, repository: SQLiteSessionRepository) -> None:
