@@ -112,7 +112,8 @@ def open_to_write(path: str, settings: Settings, connect: Connect | None) -> Con
         # Overwrites deleted content with zeros. It must be on for every write: a later deletion does not find what an
         # earlier write left behind.
         raw.execute("PRAGMA secure_delete = ON")
-        connection.apply(replace(settings, waits=True))
+        # Until the file is in WAL mode, a power failure could damage it with NORMAL; the first use applies that.
+        connection.apply(Settings("FULL", settings.timeout))
         schema.prepare(raw, path, settings.timeout, lambda: _keep_legacy(path, connect))
         files.check_companions(path)  # again, now that SQLite has them open
     except BaseException as error:

@@ -189,6 +189,19 @@ def test_without_syncs_no_moment_of_a_power_loss_damages(
     assert outcomes(tmp_path, normal, seed, some(seed, scaled(len(normal.events)))).keys() == {"nothing", "lost"}
 
 
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+def test_without_syncs_no_power_loss_damages_a_file_that_is_created(
+    normal: power_loss.Recording, tmp_path: Path, scaled: Callable[[int], int]
+) -> None:
+    """Until the file is in WAL mode, only syncs protect it."""
+    first_call = next(moment for moment, event in enumerate(normal.events) if event[0] == "mark")
+    for seed in range(scaled(40)):
+        place = tmp_path / str(seed)
+        place.mkdir()
+        assert outcomes(place, normal, seed, lambda _: range(first_call)).keys() <= {"nothing", "lost"}
+
+
 # -- whether the tests notice --
 
 
