@@ -167,8 +167,10 @@ def _agent_from_row(session_id: str, row: Row) -> SessionAgent:
 
 
 def _revision(connection: sqlite3.Connection, keys: tuple[str, str]) -> int:
-    (revision,) = connection.execute(f"SELECT revision FROM agents WHERE {_THIS_AGENT}", keys).fetchone()
-    return int(revision)
+    row = connection.execute(f"SELECT revision FROM agents WHERE {_THIS_AGENT}", keys).fetchone()
+    if row is None or not isinstance(row[0], int):
+        raise UnreadableError(f"agent {keys[1]} in session {keys[0]} has no revision")
+    return row[0]
 
 
 # -- messages --
