@@ -8,7 +8,7 @@ from typing import Any
 
 from ..database.database import Database, Row
 from ..database.identifiers import validate_id
-from ..database.values import decode, encode
+from ..database.values import UnreadableError, decode, encode
 from .listing import END_OF_TIME, check_range
 from .metadata import check_metadata, condition
 from .orchestrators import flat, orchestrator
@@ -145,6 +145,8 @@ def _match(row: Row, folded: str) -> MessageMatch | None:
     snippet = _found(_words(message), folded)
     if snippet is None:
         return None
+    if not isinstance(session_id, str) or not isinstance(agent_id, str):
+        raise UnreadableError(f"message {message_id} belongs to a session or an agent whose id is not text")
     return MessageMatch(session_id, agent_id, message_id, str(message.get("role", "")), created_at, snippet)
 
 

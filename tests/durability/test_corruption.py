@@ -26,12 +26,13 @@ from ..support.fresh_processes import PROCESSES
 from ..support.records import Orchestrator, query
 
 SEED = 6
+WERE_MISREPORTED = (293, 324)  # copies whose damage was a `TypeError` once
 PATIENCE = 60  # seconds for one copy, of which each takes a tenth of one
 
 
 def test_no_damage_crashes_hangs_or_reads_wrong_unreported(tmp_path: Path) -> None:
     """A copy with every eighth kind of damage."""
-    assert findings(tmp_path, range(0, len(KINDS), 8)) == []
+    assert findings(tmp_path, [*range(0, len(KINDS), 8), *WERE_MISREPORTED]) == []
 
 
 @pytest.mark.long
