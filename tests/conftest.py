@@ -18,7 +18,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--scale",
         type=float,
         default=1.0,
-        help="the part of their rounds that long tests run; below 0.1, only every third case of each",
+        help="the part of their rounds that long tests run; below 0.1, only every fourth case of each",
     )
 
 
@@ -32,9 +32,9 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave all cases of a test but the first to the long tier, unless it is marked `every_case`.
 
-    With a small `--scale`, every third case of a test in the long tier is run.
+    With a small `--scale`, every fourth case of a test in the long tier is run.
     """
-    step = 3 if config.getoption("--scale") < 0.1 else 1
+    step = 4 if config.getoption("--scale") < 0.1 else 1
     quick = set()
     long: Counter[str] = Counter()
     left_out = []
