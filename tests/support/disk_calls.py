@@ -7,6 +7,7 @@ undone: use it in child processes only.
 
 import ctypes
 import errno
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -105,6 +106,9 @@ def _find_vfs() -> _Vfs:
 class Disk:
     """The disk as this process sees it below a folder, from now to its end.
 
+    SQLite holds mutexes while it calls the disk. If Python collected a connection in the middle of that, closing it
+    would wait for one of them forever. So collection is off; call `gc.collect` in between.
+
     Attributes:
         answer: What answers each request.
         failure: An error of the test's own answer, which C code could not raise.
@@ -119,6 +123,7 @@ class Disk:
         self._methods: dict[int, Any] = {}
         self._kept: list[Any] = []  # what C code points to
         self._vfs = _find_vfs()
+        gc.disable()
         self._replace_system_calls()
         self._replace_open()
         self._replace_python()

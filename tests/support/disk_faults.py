@@ -1,6 +1,7 @@
 """Makes a disk fail in the middle of some work, and reports what became of the work."""
 
 import errno
+import gc
 import os
 import shutil
 from collections.abc import Callable
@@ -159,6 +160,7 @@ def attempts(kind: type[Work], root: Path, faults: Callable[[dict[int, int]], li
     for number, fault in enumerate(faults({error: counter.seen for error, counter in counting.items()})):
         place = folder(str(number))
         attempt(disk, place, kind(place), fault, after, tell)
+        gc.collect()
         if disk.failure is not None:
             raise disk.failure
     pipe.send(None)
