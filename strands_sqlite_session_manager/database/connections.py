@@ -92,12 +92,12 @@ class Connection:
         return not busy
 
 
-def open_to_write(path: str, settings: Settings, connect: Connect | None) -> Connection:
+def open_to_write(path: str, timeout: float, connect: Connect | None) -> Connection:
     """Open a file, creating or upgrading its tables as needed.
 
     Args:
         path: The file, which exists, or `:memory:`.
-        settings: The connection's settings.
+        timeout: Seconds to wait for other writers meanwhile.
         connect: The function that opens it; None uses `sqlite3`.
 
     Raises:
@@ -113,8 +113,8 @@ def open_to_write(path: str, settings: Settings, connect: Connect | None) -> Con
         # earlier write left behind.
         raw.execute("PRAGMA secure_delete = ON")
         # Until the file is in WAL mode, a power failure could damage it with NORMAL; the first use applies that.
-        connection.apply(Settings("FULL", settings.timeout))
-        schema.prepare(raw, path, settings.timeout, lambda: _keep_legacy(path, connect))
+        connection.apply(Settings("FULL", timeout))
+        schema.prepare(raw, path, timeout, lambda: _keep_legacy(path, connect))
         files.check_companions(path)  # again, now that SQLite has them open
     except BaseException as error:
         connection.close()
@@ -216,17 +216,17 @@ def raise_as_standard(raw: sqlite3.Connection, error: BaseException) -> NoReturn
     raise error
 
 
-def open_read_only(path: str, settings: Settings, connect: Connect | None) -> Connection:
+def open_read_only(path: str, timeout: float, connect: Connect | None) -> Connection:
     """Open a file only to read it, even if writing is possible; at most, SQLite undoes an interrupted write.
 
     Raises:
         SessionException: If the file is not one of ours, or SQLite must write before it can be read, and cannot.
         sqlite3.Error: If SQLite fails.
     """
-    raw = _connect_read_only(path, settings.timeout) if connect is None else open_raw(path, connect)
+    raw = _connect_read_only(path, timeout) if connect is None else open_raw(path, connect)
     try:
         if connect is not None:
-            Connection(raw).wait_at_most(settings.timeout)
+            Connection(raw).wait_at_most(timeout)
             raw.execute("PRAGMA query_only = ON")
         if schema.read_version(raw, path) < schema.VERSION:
             # An older schema is upgraded in memory.
@@ -234,7 +234,7 @@ def open_read_only(path: str, settings: Settings, connect: Connect | None) -> Co
             raw = sqlite3.connect(files.MEMORY, isolation_level=None, check_same_thread=False)
             with closing(older):
                 older.backup(raw)
-            schema.prepare(raw, path, settings.timeout)
+            schema.prepare(raw, path, timeout)
     except BaseException as error:
         raw.close()
         raise_as_standard(raw, error)

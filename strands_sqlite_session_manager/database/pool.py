@@ -232,14 +232,14 @@ class Pool:
 
     def _open_another(self, settings: Settings) -> Connection:
         def open_one() -> Connection:
-            connection = self._new_connection(settings)
+            connection = self._new_connection(settings.timeout)
             self._open[:] = [*(other for other in self._open if not other.closed), connection]
             return connection
 
         return hold(self._lock, open_one)
 
-    def _new_connection(self, settings: Settings) -> Connection:
-        return open_to_write(self.path, settings, self.connect)
+    def _new_connection(self, timeout: float) -> Connection:
+        return open_to_write(self.path, timeout, self.connect)
 
 
 class MemoryPool(Pool):
@@ -276,8 +276,8 @@ class ReadOnlyPool(Pool):
             schema.check_belongs_here(self.path, settings.timeout)
         self._open_first(settings)
 
-    def _new_connection(self, settings: Settings) -> Connection:
-        return open_read_only(self.path, settings, self.connect)
+    def _new_connection(self, timeout: float) -> Connection:
+        return open_read_only(self.path, timeout, self.connect)
 
 
 _pools: dict[str, Pool] = {}
