@@ -88,7 +88,10 @@ def search_messages(
                 found.append(match)
                 if len(found) >= limit:
                     break
-        return [*found, *of_nodes][:limit]
+        found = [*found, *of_nodes][:limit]
+        if not all(isinstance(id_, str) for match in found for id_ in (match.session_id, match.agent_id)):
+            raise UnreadableError("a session or an agent whose text was found has an id that is not text")
+        return found
 
     return database.snapshot(search)
 
@@ -145,8 +148,6 @@ def _match(row: Row, folded: str) -> MessageMatch | None:
     snippet = _found(_words(message), folded)
     if snippet is None:
         return None
-    if not isinstance(session_id, str) or not isinstance(agent_id, str):
-        raise UnreadableError(f"message {message_id} belongs to a session or an agent whose id is not text")
     return MessageMatch(session_id, agent_id, message_id, str(message.get("role", "")), created_at, snippet)
 
 

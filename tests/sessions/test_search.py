@@ -1,7 +1,9 @@
 """A search finds what was said, in any script, and nothing that nobody said; what was stored last comes first."""
 
+import sqlite3
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from strands_sqlite_session_manager import MessageMatch, SQLiteSessionManager, S
 
 from ..support.conversations import CONFESSION, IMAGE, SECRET, build
 from ..support.dated_records import add_message, add_session, at, said
-from ..support.records import dump
+from ..support.records import Orchestrator, dump
 from ..support.scripted_model import REDACT_INPUT, tool_use
 
 
@@ -402,3 +404,16 @@ def test_a_search_writes_nothing(tmp_path: Path) -> None:
         repository.close()
         with pytest.raises(SessionException, match="closed"):
             repository.search_messages("a")
+
+
+@pytest.mark.every_case
+@pytest.mark.parametrize("table", ["messages", "multi_agents"])
+def test_what_belongs_to_an_id_that_is_not_text_is_reported_as_damage(path: Path, table: str) -> None:
+    with SQLiteSessionRepository(path) as repository:
+        add_session(repository, "damaged")
+        add_message(repository, "damaged", 1, "sunken")
+        repository.create_multi_agent("damaged", Orchestrator("graph", {"type": "graph", "current_task": "sunken"}))
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(f"UPDATE {table} SET session_id = CAST(session_id AS BLOB)")
+        with pytest.raises(SessionException, match="an id that is not text"):
+            repository.search_messages("sunken")
