@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from strands import Agent
 from strands.types.exceptions import EventLoopException, SessionException
 from strands.types.session import SessionAgent, SessionMessage
 
@@ -31,7 +30,7 @@ from strands_sqlite_session_manager import (
 
 from ..support.commits import commits_in_wal
 from ..support.lock_holders import held_here
-from ..support.scripted_model import ScriptedModel
+from ..support.numbered_messages import live_agent
 
 WRITERS = 12
 SESSION = "session"
@@ -108,14 +107,10 @@ def test_writers_of_any_durability_commit_together(
         other.close()
 
 
-def live_agent(path: Path, session_id: str) -> tuple[SQLiteSessionManager, Agent]:
-    manager = SQLiteSessionManager(session_id, path)
-    return manager, Agent(model=ScriptedModel(), session_manager=manager, callback_handler=None)
-
-
 def test_each_failing_write_is_refused_alone(path: Path, repository: SQLiteSessionRepository) -> None:
     appending(repository, 0, 0, "first")()
-    (stale_manager, stale), (_, fresh) = live_agent(path, "talk"), live_agent(path, "talk")
+    stale_manager = SQLiteSessionManager("talk", path)
+    stale, fresh = live_agent(stale_manager, "default"), live_agent(SQLiteSessionManager("talk", path), "default")
     fresh("hello")
     writes = {
         "good": appending(repository, 1),
@@ -227,7 +222,7 @@ def _write_to_a_full_disk(path: Path, repository: SQLiteSessionRepository) -> No
 
 
 def test_queued_writes_go_on_after_the_file_could_be_opened_only_for_reading(path: Path) -> None:
-    """When an open fails, as it may when the process has too many open files, SQLite opens the file read-only."""
+    """If a disk fails for a moment, SQLite opens the file for reading, and says so only when it is to write."""
     modes = iter(["rw", "ro"])
 
     def connect(path: str) -> sqlite3.Connection:
@@ -235,7 +230,7 @@ def test_queued_writes_go_on_after_the_file_could_be_opened_only_for_reading(pat
 
     path.touch()
     with SQLiteSessionManager(SESSION, path, connect=connect) as manager:
-        agent = Agent(model=ScriptedModel(), agent_id="agent 0", session_manager=manager, callback_handler=None)
+        agent = live_agent(manager, "agent 0")
         with pytest.raises((SessionException, EventLoopException)):
             agent("refused")
         agent("accepted")
@@ -287,10 +282,7 @@ def test_a_writer_that_times_out_is_told_in_time_and_writes_nothing_later(path: 
 
 def test_an_event_loop_that_times_out_is_told_in_time_and_writes_nothing_later(path: Path) -> None:
     manager = SQLiteSessionManager(SESSION, path, timeout=0.15)
-    agents = [
-        Agent(model=ScriptedModel(), agent_id=f"agent {number}", session_manager=manager, callback_handler=None)
-        for number in range(4)
-    ]
+    agents = [live_agent(manager, f"agent {number}") for number in range(4)]
 
     async def wait_in_vain() -> None:
         with held_here(path):
@@ -335,7 +327,7 @@ def test_a_writer_interrupted_in_the_queue_never_writes_later(path: Path, reposi
 def test_a_lone_writer_starts_no_thread(path: Path) -> None:
     before = set(threading.enumerate())
     with SQLiteSessionManager(SESSION, path) as manager:
-        agent = Agent(model=ScriptedModel(), session_manager=manager, callback_handler=None)
+        agent = live_agent(manager)
         for number in range(5):
             manager.append_message({"role": "user", "content": [{"text": f"{number}"}]}, agent)
         manager.sync_agent(agent)

@@ -196,10 +196,10 @@ def test_without_syncs_no_power_loss_damages_a_file_that_is_created(
 ) -> None:
     """Until the file is in WAL mode, only syncs protect it."""
     first_call = next(moment for moment, event in enumerate(normal.events) if event[0] == "mark")
+    aftermath = Aftermath(tmp_path, normal)
     for seed in range(scaled(40)):
-        place = tmp_path / str(seed)
-        place.mkdir()
-        assert outcomes(place, normal, seed, lambda _: range(first_call)).keys() <= {"nothing", "lost"}
+        for _, _, image, last, in_flight in losses(normal, seed, lambda _: range(first_call)):
+            assert aftermath.examine(image, last, in_flight) in ("nothing", "lost")
 
 
 # -- whether the tests notice --
